@@ -1,0 +1,220 @@
+//! `tidekeeper.yaml` and `schedules/*.yaml`: text -> nodes with spans -> checked structs.
+//!
+//! This file holds what comes out: data that was checked, which the rooms above act on. A source's own part stays
+//! a [`Node`](node::Node) here; `source/<kind>/config.rs` checks it, into the same list of problems.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::name::SourceName;
+
+pub mod name;
+pub mod node;
+pub mod secret;
+
+/// Everything that the configuration says, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the vault is.
+    pub vault: Place,
+    /// Permits one process only, and with it a store that lets two racing creators win.
+    pub single_writer: bool,
+    /// The second copy, if one is kept.
+    pub copy_to: Option<Place>,
+    /// To whom backups are encrypted; none: they are not.
+    pub encryption: Option<Encryption>,
+    /// What the process may use of its machine.
+    pub limits: Limits,
+    /// What is protected.
+    pub sources: Vec<Entry>,
+    /// Where a restore may go besides its own source.
+    pub targets: Vec<Entry>,
+    /// What happens when; at most one for each source.
+    pub schedules: Vec<Schedule>,
+    /// The HTTP API.
+    pub api: Api,
+}
+
+/// A place that can hold a vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A directory.
+    Fs {
+        /// The vault's root.
+        path: PathBuf,
+        /// Needed where `path` is on a network mount: only this host writes there.
+        single_host: bool,
+    },
+    /// A prefix in an S3 bucket.
+    S3(S3Place),
+}
+
+/// A prefix in an S3 bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct S3Place {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The vault's root inside it, without slashes at its ends; may be empty.
+    pub prefix: String,
+    /// The region; else the environment says it.
+    pub region: Option<String>,
+    /// Another endpoint than AWS's own.
+    pub endpoint: Option<String>,
+    /// Whether the bucket is named in the path.
+    pub path_style: bool,
+    /// SSE-KMS with this key and bucket keys.
+    pub kms_key: Option<String>,
+    /// Object Lock, per object, on manifests and data, for so long.
+    pub object_lock: Option<ObjectLock>,
+}
+
+/// Object Lock as asked for each object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectLock {
+    /// `compliance` (nobody can shorten it) instead of `governance`.
+    pub compliance: bool,
+    /// For how long after its creation an object cannot be deleted.
+    pub keep: Duration,
+}
+
+/// age encryption of all data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encryption {
+    /// Public keys (`age1...`); each can decrypt.
+    pub recipients: Vec<String>,
+    /// The private keys; only where restores and verifications run.
+    pub identity_file: Option<PathBuf>,
+}
+
+/// What the process may use of its machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Where what is not yet uploaded waits.
+    pub spool_dir: PathBuf,
+    /// How many bytes may wait there, over all runs.
+    pub spool_max: u64,
+    /// Bytes a second into the vault; 0 is unlimited.
+    pub upload_rate: u64,
+    /// How many runs at the same time.
+    pub concurrent_runs: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            spool_dir: std::env::temp_dir().join("tidekeeper"),
+            spool_max: 4 << 30,
+            upload_rate: 0,
+            concurrent_runs: 2,
+        }
+    }
+}
+
+/// A source or a target as far as it is common to all kinds.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name; unique over sources and targets.
+    pub name: SourceName,
+    /// Which folder of `source/` knows it.
+    pub kind: String,
+    /// Its own part, unchecked.
+    pub part: node::Node,
+}
+
+/// One file of `schedules/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Of which source.
+    pub source: SourceName,
+    /// An IANA name; the zone of `cron` and of the retention's hours, days, weeks.
+    pub time_zone: String,
+    /// When it is backed up.
+    pub backup: Vec<Series>,
+    /// When it is drilled.
+    pub drill: Vec<Series>,
+    /// What is kept.
+    pub retention: Retention,
+    /// Nothing of this schedule is due.
+    pub suspend: bool,
+}
+
+/// A series of due times. Its name is part of the run's id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// Unique in its list.
+    pub name: String,
+    /// The due times.
+    pub when: When,
+    /// A run starts up to this much later, by a share that depends on the run's id alone.
+    pub jitter: Duration,
+    /// How long a run may take, from its start.
+    pub deadline: Duration,
+    /// What happens to due times that passed while no daemon ran.
+    pub missed: Missed,
+}
+
+/// How due times are given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Five fields; it was parsed once already.
+    Cron(String),
+    /// Multiples of this since the Unix epoch.
+    Every(Duration),
+}
+
+/// What happens to due times that passed while no daemon ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missed {
+    /// The newest of them is run.
+    #[default]
+    RunOnce,
+    /// None is run.
+    Skip,
+}
+
+/// How long backups are kept. A backup stays if any of the rules wants it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// All that are younger.
+    pub keep_within: Duration,
+    /// So many of the newest.
+    pub keep_last: u32,
+    /// The newest of each of so many hours that have one; likewise the next four.
+    pub hourly: u32,
+    /// Days, in the schedule's time zone.
+    pub daily: u32,
+    /// ISO weeks.
+    pub weekly: u32,
+    /// Months.
+    pub monthly: u32,
+    /// Years.
+    pub yearly: u32,
+    /// Between a deletion's proposal and its verdict.
+    pub grace: Duration,
+}
+
+impl Default for Retention {
+    /// A week of everything, the newest four whatever their age, a day of grace.
+    fn default() -> Self {
+        Retention {
+            keep_within: Duration::from_secs(7 * 86_400),
+            keep_last: 4,
+            hourly: 0,
+            daily: 0,
+            weekly: 0,
+            monthly: 0,
+            yearly: 0,
+            grace: Duration::from_secs(86_400),
+        }
+    }
+}
+
+/// The HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// Where it listens; only loopback without authentication.
+    pub listen: std::net::SocketAddr,
+}

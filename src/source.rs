@@ -1,0 +1,258 @@
+//! What is protected: one folder per system, the same files in each. These traits are the seam to all other rooms.
+//!
+//! Both [`Source`] and [`Target`] are built without connecting: after the loss of a cluster the source is gone, and
+//! still its backups are listed, verified and restored elsewhere.
+
+use std::fmt::Debug;
+use std::path::Path;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::config::SourceName;
+use crate::config::node::{Node, Problem};
+use crate::error::Result;
+use crate::task::Task;
+use crate::vault::layout::BackupRef;
+use crate::vault::manifest::{Contents, Omission};
+use crate::vault::reader::BackupReader;
+use crate::vault::writer::{BackupWriter, Capture};
+
+pub mod redis;
+
+/// One kind of system: what `app.rs` lists, one line each.
+#[async_trait]
+pub trait Kind: Debug + Sync {
+    /// The key in the configuration and the `kind` in manifests: `redis`.
+    fn name(&self) -> &'static str;
+
+    /// The JSON Schema of its part of the configuration.
+    fn schema(&self) -> Value;
+
+    /// Checks its part of the configuration; all problems at once.
+    fn configure(&self, name: &SourceName, part: &Node) -> Result<Box<dyn Configured>, Vec<Problem>>;
+
+    /// The formats of `extract`, the default first.
+    fn formats(&self) -> &'static [&'static str];
+
+    /// Writes a backup's native files into `directory`, for the stock tools; needs no configuration.
+    async fn extract(
+        &self,
+        from: &BackupReader,
+        format: &str,
+        directory: &Path,
+        task: &Task,
+    ) -> Result<Vec<Extracted>>;
+}
+
+/// A source or target as configured.
+pub trait Configured: Debug + Send + Sync {
+    /// As a source.
+    fn source(&self) -> Box<dyn Source>;
+
+    /// As a target.
+    fn target(&self) -> Box<dyn Target>;
+
+    /// The least rights it needs, as lines for `tidekeeper permissions`.
+    fn permissions(&self) -> Vec<Permission>;
+}
+
+/// A system that can be backed up.
+#[async_trait]
+pub trait Source: Debug + Send + Sync {
+    /// Reaches it and tells what a backup would and would not capture, and which rights are missing and what that costs.
+    async fn inspect(&self, task: &Task) -> Result<Inspection>;
+
+    /// Splits a backup; one slice for most.
+    async fn plan_backup(&self, task: &Task) -> Result<BackupPlan>;
+
+    /// Captures one slice into `out`.
+    async fn backup(&self, slice: &Slice, task: &Task, out: &BackupWriter) -> Result<Capture>;
+}
+
+/// A system that a backup can be restored into.
+#[async_trait]
+pub trait Target: Debug + Send + Sync {
+    /// Which system this is: so that a sandbox is never production, and a plan is for this target.
+    async fn identity(&self, task: &Task) -> Result<Identity>;
+
+    /// Decides what a restore would do, and everything that speaks against it; touches nothing.
+    async fn plan_restore(
+        &self,
+        from: &BackupReader,
+        at: Option<Timestamp>,
+        wish: &Wish,
+        task: &Task,
+    ) -> Result<RestorePlan>;
+
+    /// Executes a plan that was made for this target.
+    async fn restore(&self, from: &BackupReader, plan: &RestorePlan, task: &Task) -> Result<Restored>;
+
+    /// Compares what the target holds with what a backup says it should.
+    async fn compare(&self, expected: &Contents, task: &Task) -> Result<Vec<Check>>;
+}
+
+/// What `check` tells of a source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// The server's product and version.
+    pub server: String,
+    /// Where it was reached, without credentials.
+    pub endpoint: String,
+    /// What a backup captures, in words.
+    pub captures: Vec<String>,
+    /// What it does not.
+    pub omits: Vec<Omission>,
+    /// Rights and settings that were looked at.
+    pub findings: Vec<Finding>,
+    /// How many bytes it holds, as it says itself.
+    pub bytes: Option<u64>,
+}
+
+/// Something that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found.
+    pub what: String,
+    /// What it costs, and what to do about it; empty for `ok`.
+    pub advice: String,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Works, at a cost.
+    Warning,
+    /// Does not work. In a plan: the plan cannot be executed.
+    Error,
+}
+
+/// How a backup is split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackupPlan {
+    /// Captured independently of each other.
+    pub slices: Vec<Slice>,
+}
+
+/// One part of a split run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// From 0.
+    pub n: u32,
+    /// What the source needs to know to capture it.
+    pub spec: Value,
+}
+
+/// Which system a target is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Stable while the system lives, and no other system's: what a claim and a plan's hash are made of.
+    pub id: String,
+    /// For people: endpoint and version.
+    pub label: String,
+}
+
+/// What somebody wants of a restore, beyond 'all of it'. Each source documents its options.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Wish {
+    /// For example `{"keys": "user:*"}`.
+    #[serde(default)]
+    pub options: Map<String, Value>,
+}
+
+/// What a restore would do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestorePlan {
+    /// Of which backup.
+    pub backup: BackupRef,
+    /// Up to which moment; none: the backup's own.
+    pub at: Option<Timestamp>,
+    /// Into which system.
+    pub target: Identity,
+    /// In this order.
+    pub actions: Vec<Action>,
+    /// What was looked at; with an `error` among them the plan cannot be executed.
+    pub findings: Vec<Finding>,
+    /// Whether the target holds something that would be lost or changed: then the hash is needed as confirmation.
+    pub destructive: bool,
+    /// Counts and sizes as they were at the moment of planning; not part of the hash.
+    pub live: Vec<String>,
+    /// What the target needs to know to execute it.
+    pub spec: Value,
+}
+
+impl RestorePlan {
+    /// What `--confirm` takes: covers backup, moment, target and actions; never live counts.
+    pub fn hash(&self) -> String {
+        let covered = serde_json::json!([self.backup, self.at, self.target.id, self.actions, self.spec]);
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, covered.to_string().as_bytes());
+        hex::encode(&digest.as_ref()[..8])
+    }
+
+    /// The findings that forbid its execution.
+    pub fn blockers(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Error)
+    }
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// `replace`, `create`, `load`.
+    pub verb: String,
+    /// What it is done to.
+    pub object: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Restored {
+    /// Items that are in the target now.
+    pub items: u64,
+    /// Plain bytes that were sent.
+    pub bytes: u64,
+    /// What did not come back, and why; with any, the outcome is `partial`.
+    pub omissions: Vec<Omission>,
+}
+
+/// One comparison.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was compared.
+    pub name: String,
+    /// What the backup says.
+    pub expected: String,
+    /// What the target says.
+    pub found: String,
+    /// Whether that is good.
+    pub passed: bool,
+}
+
+/// A right that is needed, in the words of whoever grants it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permission {
+    /// `Redis ACL of redis-main`, `IAM policy`.
+    pub title: String,
+    /// Ready to paste.
+    pub text: String,
+}
+
+/// A file that `extract` wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extracted {
+    /// Relative to the output directory.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How to use it with the stock tool, in a sentence.
+    pub usage: String,
+}

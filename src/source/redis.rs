@@ -1,0 +1,1 @@
+//! Redis and Valkey: backed up as a replica, restored as a master.

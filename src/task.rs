@@ -1,0 +1,166 @@
+//! What a piece of work gets: a name, a deadline, a way to be cancelled, progress, limits and the spool.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::SharedClock;
+use crate::config::Limits;
+use crate::error::{Error, Kind, Result};
+
+pub mod spool;
+
+pub use spool::Spool;
+
+/// What a piece of work gets. Clones are the same task.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The run it belongs to, as text.
+    pub run: Arc<str>,
+    /// The clock.
+    pub clock: SharedClock,
+    /// When it must have ended, by [`Clock::monotonic`](crate::clock::Clock::monotonic).
+    pub deadline: Duration,
+    /// Cancelled when somebody asked for an end.
+    pub cancel: CancellationToken,
+    /// What it tells the world while it works.
+    pub progress: Progress,
+    /// What it may use.
+    pub limits: Arc<Limits>,
+    /// Where bytes wait on disk.
+    pub spool: Spool,
+}
+
+impl Task {
+    /// Fails once the task is cancelled or its deadline has passed.
+    pub fn checkpoint(&self) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(self.cancelled());
+        }
+        if self.clock.monotonic() >= self.deadline {
+            return Err(self.too_late());
+        }
+        Ok(())
+    }
+
+    /// Waits for `work`, but no longer than until cancel or deadline.
+    pub async fn guard<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let left = self.deadline.saturating_sub(self.clock.monotonic());
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(self.cancelled()),
+            done = work => done,
+            () = self.clock.sleep(left) => Err(self.too_late()),
+        }
+    }
+
+    fn doing(&self) -> String {
+        match self.progress.snapshot().step {
+            step if step.is_empty() => format!("run {}", self.run),
+            step => format!("run {}, step {step}", self.run),
+        }
+    }
+
+    fn cancelled(&self) -> Error {
+        Error::new(Kind::Cancelled, self.doing(), "somebody asked for an end")
+    }
+
+    fn too_late(&self) -> Error {
+        Error::new(Kind::Timeout, self.doing(), "the deadline has passed").hint(
+            "give the schedule a longer `deadline`, or look which step took the time: `tidekeeper runs show`",
+        )
+    }
+}
+
+/// What a task tells the world while it works. Clones are the same progress.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<ProgressInner>);
+
+#[derive(Debug, Default)]
+struct ProgressInner {
+    bytes: AtomicU64,
+    bytes_total: AtomicU64,
+    items: AtomicU64,
+    steps: Mutex<Vec<Step>>,
+}
+
+/// A named step of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// `preflight`, `transfer`, `commit`.
+    pub name: String,
+    /// When it began, in seconds of monotonic time since the process started.
+    pub began_s: f64,
+    /// How long it took; none while it is under way.
+    pub took_s: Option<f64>,
+}
+
+/// Progress at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The step under way.
+    pub step: String,
+    /// Bytes done in this step.
+    pub bytes: u64,
+    /// Bytes to do in this step; 0 is unknown.
+    pub bytes_total: u64,
+    /// Items done.
+    pub items: u64,
+    /// All steps so far.
+    pub steps: Vec<Step>,
+}
+
+impl Progress {
+    /// Ends the step under way and begins another; its bytes and items count from zero.
+    pub fn step(&self, name: &str, now: Duration) {
+        let mut steps = self.0.steps.lock().expect("no holder panics");
+        if let Some(last) = steps.last_mut().filter(|last| last.took_s.is_none()) {
+            last.took_s = Some(now.as_secs_f64() - last.began_s);
+        }
+        steps.push(Step { name: name.to_owned(), began_s: now.as_secs_f64(), took_s: None });
+        drop(steps);
+        self.0.bytes.store(0, Ordering::Relaxed);
+        self.0.bytes_total.store(0, Ordering::Relaxed);
+        self.0.items.store(0, Ordering::Relaxed);
+    }
+
+    /// Ends the step under way.
+    pub fn done(&self, now: Duration) {
+        let mut steps = self.0.steps.lock().expect("no holder panics");
+        if let Some(last) = steps.last_mut().filter(|last| last.took_s.is_none()) {
+            last.took_s = Some(now.as_secs_f64() - last.began_s);
+        }
+    }
+
+    /// So many bytes more are done.
+    pub fn add_bytes(&self, bytes: u64) {
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes there are in all.
+    pub fn set_total(&self, bytes: u64) {
+        self.0.bytes_total.store(bytes, Ordering::Relaxed);
+    }
+
+    /// So many items more are done.
+    pub fn add_items(&self, items: u64) {
+        self.0.items.fetch_add(items, Ordering::Relaxed);
+    }
+
+    /// Progress now.
+    pub fn snapshot(&self) -> Snapshot {
+        let steps = self.0.steps.lock().expect("no holder panics").clone();
+        let step = steps.last().filter(|last| last.took_s.is_none());
+        Snapshot {
+            step: step.map(|step| step.name.clone()).unwrap_or_default(),
+            bytes: self.0.bytes.load(Ordering::Relaxed),
+            bytes_total: self.0.bytes_total.load(Ordering::Relaxed),
+            items: self.0.items.load(Ordering::Relaxed),
+            steps,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Starts the real servers that the tests run against, and waits for conditions.
+//!
+//! A missing server fails the test with the command that installs it.
+#![allow(dead_code)]
+
+pub mod redis;
+pub mod s3;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+/// A port that was free a moment ago. The kernel hands out others first, so a clash is rare; starters retry on one.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("loopback has ports")
+        .port()
+}
+
+/// Waits until `condition` holds, at most `limit`; panics with `what` otherwise.
+#[allow(clippy::disallowed_methods)]
+pub async fn wait_for(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < limit, "waited {limit:?} in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

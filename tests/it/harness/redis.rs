@@ -1,0 +1,79 @@
+//! A real redis-server on loopback, its files in a folder of its own, ended with its handle.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{free_port, wait_for};
+
+/// A running redis-server.
+#[derive(Debug)]
+pub struct RedisServer {
+    child: Child,
+    /// Where it listens.
+    pub port: u16,
+    /// Its working folder.
+    pub folder: TempDir,
+}
+
+impl RedisServer {
+    /// Starts one with no persistence, `DEBUG` allowed, and no delay before a diskless sync; `args` come last and win.
+    pub async fn start(args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(folder, args).await
+    }
+
+    /// Starts one in a folder that exists: with a `dump.rdb` in it, it loads that.
+    pub async fn start_in(folder: TempDir, args: &[&str]) -> Self {
+        let port = free_port();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            .args(["--enable-debug-command", "local", "--repl-diskless-sync-delay", "0"])
+            .arg("--dir")
+            .arg(folder.path())
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is missing: run dev/setup, or `apt-get install redis-server`");
+        let server = RedisServer { child, port, folder };
+        wait_for("redis-server answers", Duration::from_secs(20), async || {
+            server.try_connect().await.is_ok()
+        })
+        .await;
+        server
+    }
+
+    /// `redis://127.0.0.1:<port>`
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A client's connection.
+    pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
+        self.try_connect().await.expect("the server answers")
+    }
+
+    async fn try_connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        redis::Client::open(self.url())?.get_multiplexed_async_connection().await
+    }
+
+    /// `DEBUG DIGEST` over all databases: the judge of a restore.
+    pub async fn digest(&self) -> String {
+        let mut connection = self.connect().await;
+        redis::cmd("DEBUG").arg("DIGEST").query_async(&mut connection).await.expect("DEBUG is allowed")
+    }
+
+    /// The process id, for signals.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

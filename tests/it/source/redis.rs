@@ -1,0 +1,7 @@
+mod backup;
+mod cluster;
+mod extract;
+mod master;
+mod preflight;
+mod rdb;
+mod restore;

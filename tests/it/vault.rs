@@ -1,0 +1,12 @@
+mod catalog;
+mod codec;
+mod decide;
+mod deletion;
+mod manifest;
+mod probe;
+mod reader;
+mod retention;
+mod scrub;
+mod store;
+mod verify;
+mod writer;
