@@ -13,6 +13,9 @@ pub use self::name::SourceName;
 pub mod name;
 pub mod node;
 pub mod secret;
+pub mod shape;
+pub mod units;
+pub mod yaml;
 
 /// Everything that the configuration says, checked.
 #[derive(Clone, Debug)]
