@@ -10,6 +10,8 @@ pub mod codec;
 pub mod decide;
 pub mod layout;
 pub mod manifest;
+pub mod place;
+pub mod probe;
 pub mod reader;
 pub mod store;
 pub mod writer;
