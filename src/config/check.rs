@@ -1,4 +1,5 @@
-//! Well-formed sections to checked ones. Each function adds what it finds to the one list of problems and goes on.
+//! Well-formed sections to checked ones. Each function adds what it finds to the one list of problems, and goes
+//! on.
 
 use std::path::PathBuf;
 

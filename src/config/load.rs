@@ -44,11 +44,12 @@ pub fn load(file: &Path, known: Known<'_>) -> Result<Config> {
             let why = "it passed all checks and still cannot be read; this is a mistake of tidekeeper";
             Err(Error::new(Kind::Internal, format!("reading the configuration {}", file.display()), why))
         }
-        (_, problems) => Err(report(file, problems)),
+        (_, problems) => Err(refuse(problems)),
     }
 }
 
-fn report(file: &Path, mut problems: Vec<Problem>) -> Error {
+/// One error that says all problems, sorted by where they stand, one on a line.
+pub fn refuse(mut problems: Vec<Problem>) -> Error {
     problems.sort();
     problems.dedup();
     let mut lines: Vec<String> = problems.iter().take(SHOWN_MAX).map(ToString::to_string).collect();
@@ -59,8 +60,7 @@ fn report(file: &Path, mut problems: Vec<Problem>) -> Error {
         1 => "1 problem".to_owned(),
         n => format!("{n} problems"),
     };
-    let doing = format!("reading the configuration {}", file.display());
-    Error::new(Kind::Config, doing, format!("{count}\n{}", lines.join("\n")))
+    Error::new(Kind::Config, "reading the configuration", format!("{count}\n{}", lines.join("\n")))
 }
 
 struct Loader<'a> {
@@ -205,7 +205,8 @@ fn section<T: DeserializeOwned>(json: &Json, key: &str) -> Option<Option<T>> {
     }
 }
 
-/// The file itself, or the YAML files right in the folder, by name. Hidden ones are skipped: a mounted ConfigMap has some.
+/// The file itself, or the YAML files right in the folder, by name. Hidden ones are skipped: a mounted ConfigMap
+/// has some.
 fn schedule_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !std::fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);

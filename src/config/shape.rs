@@ -1,8 +1,9 @@
-//! Holds a tree of nodes against the JSON Schema of the type it shall become, and finds every problem at once.
+//! Holds a tree of nodes against the JSON Schema of the type it shall become: finds every problem at once.
 //!
-//! serde alone stops at the first error and forgets where it stood. So the walk comes first, and what passes it
-//! is known to convert. The keywords are those that schemars writes for structs, enums, options, lists, maps and
-//! numbers; beside them, `format` names a check of [`units`], `x-reserved` marks keys of a later version.
+//! serde alone stops at the first error and forgets where it stood. So the walk comes first, and what passes
+//! it is known to convert. The keywords are those that schemars writes for structs, enums, options, lists,
+//! maps and numbers; beside them, `format` names a check of [`units`], `x-reserved` marks keys of a later
+//! version.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -13,8 +14,8 @@ use super::{units, yaml};
 
 /// Reads `part`, which stands at the path of keys `path`, as a `T`.
 ///
-/// Keys that `T` does not have are problems, whether or not it says `deny_unknown_fields`. A key without a value
-/// counts as absent.
+/// Keys that `T` does not have are problems, whether or not it says `deny_unknown_fields`. A key without a
+/// value counts as absent.
 pub fn read<T: DeserializeOwned + JsonSchema>(part: &Node, path: &str) -> Result<T, Vec<Problem>> {
     let (json, problems) = walk(part, path, schemars::schema_for!(T).as_value());
     if !problems.is_empty() {

@@ -162,8 +162,8 @@ impl fmt::Display for Period {
     }
 }
 
-/// A number of bytes: `512MiB`, `4GiB`, `10GB`, `0`. Binary and decimal units mean what they say; `K`, `M`, `G`
-/// alone are refused.
+/// A number of bytes: `512MiB`, `4GiB`, `10GB`, `0`. Binary and decimal units mean what they say; `K`, `M`,
+/// `G` alone are refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Size(pub u64);
@@ -216,7 +216,8 @@ fn number_and_unit(text: &str) -> (&str, &str, &str) {
     (number, unit, rest.trim_start())
 }
 
-/// A cron expression of five fields, checked. Names of months and weekdays, lists, ranges and steps are allowed.
+/// A cron expression of five fields, checked. Names of months and weekdays, lists, ranges and steps are
+/// allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CronText(String);

@@ -1,6 +1,7 @@
-//! What is said of wrong configurations: `fixtures/config/*.yaml`, and beside each a `.txt` with all of its messages.
+//! What is said of wrong configurations: `fixtures/config/*.yaml`, and beside each a `.txt` with all of its
+//! messages.
 //!
-//! After an intended change, `BLESS=1` writes the `.txt` files anew; read the difference before committing it.
+//! After an intended change, `BLESS=1` writes the `.txt` files anew; read the difference before committing.
 
 use std::path::{Path, PathBuf};
 

@@ -75,7 +75,9 @@ fn an_alias_stands_where_it_is_used() {
 
 proptest! {
     #[test]
-    fn no_text_panics(text in "\\PC{0,80}|([ \\n\\t:\\-{}\\[\\]&*!|>'\"%#$?,~a-c0-9]|\\$\\{|: |- |\\n  ){0,60}") {
+    fn no_text_panics(
+        text in "\\PC{0,80}|([ \\n\\t:\\-{}\\[\\]&*!|>'\"%#$?,~a-c0-9]|\\$\\{|: |- |\\n  ){0,60}",
+    ) {
         let _ = yaml::parse(Path::new("a.yaml"), &text, &env);
     }
 
