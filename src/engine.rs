@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,9 +24,9 @@ use self::run::{Problem, RunId};
 use self::steady::Steady;
 use self::work::{Order, Workshop};
 use crate::clock::SharedClock;
-use crate::config::{Limits, Schedule, SourceName};
+use crate::config::{Schedule, SourceName};
 use crate::error::{Error, Kind, Result};
-use crate::task::Spool;
+use crate::task::{Limits, Spool};
 use crate::vault::Vault;
 
 pub mod claims;
@@ -45,7 +46,7 @@ pub mod schedule;
 pub mod serve;
 pub mod steady;
 pub mod switches;
-pub mod views;
+
 pub mod work;
 
 /// What an engine is made of.
@@ -128,6 +129,8 @@ struct Core {
     health: Mutex<Health>,
     steady: Mutex<Steady>,
     wake: Notify,
+    news: AtomicBool,
+    closing: AtomicBool,
 }
 
 impl fmt::Debug for Engine {
@@ -185,6 +188,8 @@ impl Engine {
             health: Mutex::default(),
             steady,
             wake: Notify::new(),
+            news: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
         })))
     }
 
@@ -200,6 +205,12 @@ impl Engine {
 
     fn note_health(&self, note: impl FnOnce(&mut Health)) {
         note(&mut self.0.health.lock().expect("no holder panics"));
+    }
+
+    /// Tells the daemon of this process that there is something new in the vault.
+    fn news(&self) {
+        self.0.news.store(true, Ordering::SeqCst);
+        self.0.wake.notify_one();
     }
 
     fn clock(&self) -> &SharedClock {

@@ -11,7 +11,7 @@ use super::events::{Event, What};
 use super::leader::Fence;
 use super::ledger;
 use super::recovery::{self, Ending};
-use super::request;
+use super::request::{self, Request};
 use super::run::{Finished, Next, Record, RunId, Slot, Started, Why};
 use super::work::{Action, Attempt, Order, Outcome, Work};
 use crate::config::SourceName;
@@ -35,6 +35,20 @@ pub struct Job {
     pub deadline: Duration,
     /// Of the leader that starts it.
     pub fence: Fence,
+}
+
+impl Job {
+    /// What a request asks for.
+    pub(super) fn requested(request: &Request, fence: Fence) -> Self {
+        Job {
+            run: request.run.clone(),
+            order: request.order.clone(),
+            principal: request.principal.clone(),
+            why: Why::Request { local: request.local },
+            deadline: Duration::from_secs(request.deadline_s),
+            fence,
+        }
+    }
 }
 
 /// What came of trying to perform a job.

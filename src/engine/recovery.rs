@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Engine;
 use super::host::Fate;
@@ -18,8 +18,9 @@ use super::run::{End, Finished, Problem, RunId, Started, retry_at};
 use super::work::{Outcome, Status};
 use crate::error::{Error, Kind, Result};
 use crate::task::Step;
-use crate::vault::manifest::{self, Manifest};
-use crate::vault::{layout, writer};
+use crate::vault::decide::{Decision, decide};
+use crate::vault::layout::{self, BackupRef};
+use crate::vault::manifest::{self, Contents, Manifest};
 
 /// How long after its deadline an attempt may be closed, and a claim be passed over, though nobody knows whether its
 /// process lives: by then its own deadline has ended it, even if its machine was slow to wake up.
@@ -166,22 +167,52 @@ async fn settle(engine: &Engine, started: &Started, ending: &Ending) -> Result<O
         Some(problem) => problem.message.clone(),
         None => "somebody asked for an end".to_owned(),
     };
-    let (run, deadline) = (started.run.as_str(), started.deadline);
-    let manifest = writer::abandon(&engine.0.vault, &backup, &slot.kind, run, &reason, deadline).await?;
-    Ok((manifest.status != manifest::Status::Abandoned).then_some(manifest))
+    let given_up = given_up(engine, started, &backup, &slot.kind, reason);
+    let vault = &engine.0.vault;
+    let key = layout::manifest(&backup);
+    match decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &given_up).await? {
+        Decision::Theirs(found) if found.status != manifest::Status::Abandoned => Ok(Some(found)),
+        _ => Ok(None),
+    }
 }
 
-/// Closes what dead processes left open among the runs not older than `since` (among all, if none). Returns the claims
-/// that are still held. `fence` is passed before each close.
+/// The manifest of a backup that holds nothing.
+fn given_up(engine: &Engine, started: &Started, backup: &BackupRef, kind: &str, reason: String) -> Manifest {
+    Manifest {
+        format: layout::FORMAT,
+        id: backup.id.clone(),
+        source: backup.source.clone(),
+        kind: kind.to_owned(),
+        status: manifest::Status::Abandoned,
+        reason: Some(reason),
+        started_at: started.started_at,
+        finished_at: engine.clock().now(),
+        tool: concat!("tidekeeper ", env!("CARGO_PKG_VERSION")).to_owned(),
+        writer: layout::nonce(),
+        run: Some(started.run.to_string()),
+        origin: None,
+        consistency: None,
+        artifacts: Vec::new(),
+        contents: Contents::default(),
+        omissions: Vec::new(),
+        requires: Vec::new(),
+        encryption: None,
+        timeline: None,
+        leader_generation: started.generation,
+        previous: None,
+        signature: None,
+        unknown: Map::new(),
+    }
+}
+
+/// Closes what dead processes left open among the runs not older than `since` (among all, if none). `fence` is passed
+/// before each close.
 ///
 /// # Errors
 /// `Clock` while the time cannot be trusted: then nothing is closed.
-pub(super) async fn recover(engine: &Engine, since: Option<Timestamp>, fence: &Fence) -> Result<Vec<Started>> {
-    let open = ledger::open(&engine.0.vault, since).await?;
-    let mut held = Vec::new();
-    for started in open {
+pub(super) async fn recover(engine: &Engine, since: Option<Timestamp>, fence: &Fence) -> Result<()> {
+    for started in ledger::open(&engine.0.vault, since).await? {
         if !is_gone(engine, &started).await? {
-            held.push(started);
             continue;
         }
         engine.trust_clock().await?;
@@ -189,7 +220,7 @@ pub(super) async fn recover(engine: &Engine, since: Option<Timestamp>, fence: &F
         let finished = close(engine, &started, &Ending::gone()).await?;
         tracing::info!(run = %started.run, outcome = ?finished.outcome, "closed what a dead process left");
     }
-    Ok(held)
+    Ok(())
 }
 
 /// Closes an attempt if its process is gone; whether it is closed now, by whomever.
@@ -202,13 +233,14 @@ pub(super) async fn close_holder(engine: &Engine, run: &RunId, attempt: u32) -> 
         return Ok(false);
     }
     engine.trust_clock().await?;
-    let closing = close(engine, &found.started, &Ending::gone());
+    let ending = Ending::gone();
+    let closing = close(engine, &found.started, &ending);
     engine.within(CLOSE_LIMIT, "closing what a dead process left", closing).await?;
     Ok(true)
 }
 
 /// Whether nobody works on an attempt any more.
-async fn is_gone(engine: &Engine, started: &Started) -> Result<bool> {
+pub(super) async fn is_gone(engine: &Engine, started: &Started) -> Result<bool> {
     let host = &engine.0.host;
     if started.holder.process == host.me().process {
         return Ok(!engine.active().contains_key(&started.run));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::run::RunId;
@@ -12,10 +12,10 @@ use crate::error::{Error, Kind, Result};
 use crate::vault::Vault;
 use crate::vault::decide::{Decision, Deciding, decide, read_json};
 use crate::vault::layout;
-use crate::vault::store::list_all;
+use crate::vault::store::{Entry, list_all};
 
 /// How long a request is remembered after its run has ended: so long an idempotency key holds.
-pub const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
+pub const REMEMBERED: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// `requests/<key>.json`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,10 +105,11 @@ pub async fn read(vault: &Vault, key: &str) -> Result<Option<Request>> {
     read_json(vault.store.as_ref(), &layout::request(key)).await
 }
 
-/// The keys of all requests that are remembered.
-pub async fn keys(vault: &Vault) -> Result<Vec<String>> {
+/// The keys of all requests that are remembered, and when each was made, by the store's clock.
+pub async fn keys(vault: &Vault) -> Result<Vec<(String, Timestamp)>> {
     let entries = list_all(vault.store.as_ref(), layout::REQUESTS).await?;
-    Ok(entries.iter().filter_map(|entry| layout::key_of_request(&entry.key)).map(str::to_owned).collect())
+    let key = |entry: &Entry| Some((layout::key_of_request(&entry.key)?.to_owned(), entry.modified));
+    Ok(entries.iter().filter_map(key).collect())
 }
 
 /// `requests/<key>/cancel.json`: somebody wants a run to end. `<key>` is the tail of the run's id, scheduled or requested.

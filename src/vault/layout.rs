@@ -361,6 +361,11 @@ pub fn attempt_of(key: &Key) -> Option<(RunId, u32, Mark)> {
     Some((run.parse().ok()?, attempt.parse().ok()?, mark))
 }
 
+/// Sorts after the manifests of a source's backups that are older than `time`, and before all others.
+pub fn manifests_since(source: &SourceName, time: Timestamp) -> Key {
+    Key::new(format!("{}{}", manifests(Some(source)), compact_time(time)))
+}
+
 /// `requests/`
 pub const REQUESTS: &str = "requests/";
 
