@@ -198,6 +198,34 @@ pub fn accepted(of: &BackupRef) -> Key {
     Key::new(format!("accepted/{}/{}.json", of.source, of.id))
 }
 
+/// `accepted/` or `accepted/<source>/`
+pub fn accepted_in(source: Option<&SourceName>) -> String {
+    prefix("accepted", source)
+}
+
+/// The backup that was accepted by this key.
+pub fn backup_of_accepted(key: &Key) -> Option<BackupRef> {
+    backup_ref(key.as_str().strip_prefix("accepted/")?.strip_suffix(".json")?)
+}
+
+/// `tombstones/<source>/<id>/<n>.json`: the n-th proposal to delete it, from 1.
+pub fn tombstone(of: &BackupRef, n: u32) -> Key {
+    marker(Marker::Tombstone, of, &n.to_string())
+}
+
+/// `tombstones/<source>/<id>/<n>.verdict.json`: what became of that proposal.
+pub fn verdict(of: &BackupRef, n: u32) -> Key {
+    marker(Marker::Tombstone, of, &format!("{n}.verdict"))
+}
+
+/// Which proposal the name of an object in `tombstones/` speaks of, and whether it is its verdict.
+pub fn proposal_of(name: &str) -> Option<(u32, bool)> {
+    match name.strip_suffix(".verdict") {
+        Some(n) => Some((n.parse().ok()?, true)),
+        None => Some((name.parse().ok()?, false)),
+    }
+}
+
 /// The rooms with several objects for one backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marker {
