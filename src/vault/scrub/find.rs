@@ -177,8 +177,12 @@ impl Scrub<'_> {
             Err(error) => return Ok(vec![unchecked(&error)]),
         };
         let mut failed = found.checks.into_iter().filter(|check| !check.passed).peekable();
-        let exists = || self.vault.store.stat(&layout::manifest(&row.backup));
-        if failed.peek().is_none() || task.guard(exists()).await?.is_none() {
+        if failed.peek().is_none() {
+            return Ok(Vec::new());
+        }
+        let manifest = layout::manifest(&row.backup);
+        if task.guard(self.vault.store.stat(&manifest)).await?.is_none() {
+            // It was deleted while we read it.
             return Ok(Vec::new());
         }
         let advice = format!("`tidekeeper verify {}` records it; choose another backup", row.backup);
