@@ -10,3 +10,4 @@ pub mod task;
 
 pub mod clock;
 pub mod error;
+pub mod telemetry;
