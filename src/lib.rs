@@ -14,3 +14,4 @@ pub mod aws;
 pub mod clock;
 pub mod error;
 pub mod finding;
+pub mod telemetry;
