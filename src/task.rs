@@ -12,6 +12,7 @@ use crate::clock::SharedClock;
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 
+pub mod pace;
 pub mod spool;
 
 pub use spool::Spool;

@@ -8,6 +8,7 @@ use crate::config::Encryption;
 
 pub mod codec;
 pub mod decide;
+pub mod details;
 pub mod layout;
 pub mod manifest;
 pub mod reader;
