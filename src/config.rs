@@ -9,10 +9,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::name::SourceName;
+pub use crate::task::Limits;
 
 pub mod name;
 pub mod node;
 pub mod secret;
+pub mod shape;
+pub mod units;
+pub mod yaml;
 
 /// Everything that the configuration says, checked.
 #[derive(Clone, Debug)]
@@ -86,30 +90,6 @@ pub struct Encryption {
     pub recipients: Vec<String>,
     /// The private keys; only where restores and verifications run.
     pub identity_file: Option<PathBuf>,
-}
-
-/// What the process may use of its machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Where what is not yet uploaded waits.
-    pub spool_dir: PathBuf,
-    /// How many bytes may wait there, over all runs.
-    pub spool_max: u64,
-    /// Bytes a second into the vault; 0 is unlimited.
-    pub upload_rate: u64,
-    /// How many runs at the same time.
-    pub concurrent_runs: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            spool_dir: std::env::temp_dir().join("tidekeeper"),
-            spool_max: 4 << 30,
-            upload_rate: 0,
-            concurrent_runs: 2,
-        }
-    }
 }
 
 /// A source or a target as far as it is common to all kinds.

@@ -11,6 +11,8 @@ pub mod decide;
 pub mod details;
 pub mod layout;
 pub mod manifest;
+pub mod place;
+pub mod probe;
 pub mod reader;
 pub mod store;
 pub mod writer;

@@ -1,1 +1,3 @@
+//! `tidekeeper.yaml` and `schedules/*.yaml`.
 
+mod shape;

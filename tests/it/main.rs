@@ -9,4 +9,5 @@ mod config;
 mod engine;
 mod source;
 mod task;
+mod tidy;
 mod vault;
