@@ -3,6 +3,7 @@ mod codec;
 mod decide;
 mod deletion;
 mod manifest;
+mod place;
 mod probe;
 mod reader;
 mod retention;
