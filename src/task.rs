@@ -1,6 +1,7 @@
 //! What a piece of work gets: a name, a deadline, a way to be cancelled, progress, limits and the spool.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
-use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 
 pub mod spool;
@@ -73,6 +73,30 @@ impl Task {
         Error::new(Kind::Timeout, self.doing(), "the deadline has passed").hint(
             "give the schedule a longer `deadline`, or look which step took the time: `tidekeeper runs show`",
         )
+    }
+}
+
+/// What the process may use of its machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Where what is not yet uploaded waits.
+    pub spool_dir: PathBuf,
+    /// How many bytes may wait there, over all runs.
+    pub spool_max: u64,
+    /// Bytes a second into the vault; 0 is unlimited.
+    pub upload_rate: u64,
+    /// How many runs at the same time.
+    pub concurrent_runs: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            spool_dir: std::env::temp_dir().join("tidekeeper"),
+            spool_max: 4 << 30,
+            upload_rate: 0,
+            concurrent_runs: 2,
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! A YAML document as a tree in which each node knows its file, line and column.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where a node stands; lines and columns count from 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
     /// The file, as the user named it.
     pub file: Arc<Path>,
@@ -14,8 +15,15 @@ pub struct Span {
     pub column: usize,
 }
 
+impl Span {
+    /// A path as this file means it: relative paths start in the file's own folder.
+    pub fn beside(&self, path: &Path) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+}
+
 /// A value and where it stands.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Node {
     /// Where.
     pub span: Span,
@@ -23,8 +31,8 @@ pub struct Node {
     pub value: Value,
 }
 
-/// What a node can be.
-#[derive(Clone, Debug)]
+/// What a node can be. `Debug` shows keys and kinds, never values: any of them may be a secret.
+#[derive(Clone)]
 pub enum Value {
     /// Nothing, `~`, `null`.
     Null,
@@ -51,13 +59,90 @@ pub struct Key {
     pub text: String,
 }
 
+impl Node {
+    /// The value of `key`, if this is a map that has it.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entries().iter().find(|(known, _)| known.text == key).map(|(_, value)| value)
+    }
+
+    /// The entries of a map; none of anything else.
+    pub fn entries(&self) -> &[(Key, Node)] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The items of a list; none of anything else.
+    pub fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The node of `key`, else this one: where a problem with a perhaps missing key is shown.
+    pub fn near(&self, key: &str) -> &Node {
+        self.get(key).unwrap_or(self)
+    }
+
+    /// A problem at this node, whose path of keys is `key`.
+    pub fn problem(&self, key: impl Into<String>, message: impl Into<String>) -> Problem {
+        Problem { span: self.span.clone(), key: key.into(), message: message.into() }
+    }
+}
+
+impl Value {
+    /// What it is, in a user's words.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Value::Null => "nothing",
+            Value::Bool(_) => "true or false",
+            Value::Integer(_) => "a whole number",
+            Value::Float(_) => "a number",
+            Value::Text(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::List(items) => f.debug_list().entries(items).finish(),
+            Value::Map(entries) => {
+                f.debug_map().entries(entries.iter().map(|(key, value)| (&key.text, value))).finish()
+            }
+            other => write!(f, "<{}>", other.kind()),
+        }
+    }
+}
+
 /// One finding of a check. All of them are reported at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Where.
     pub span: Span,
-    /// The path of keys: `sources[0].redis.url`.
+    /// The path of keys: `sources[0].redis.url`; empty for the whole file.
     pub key: String,
     /// What is wrong, what was expected, and the nearest known key.
     pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Span { file, line, column } = &self.span;
+        write!(f, "{}:{line}:{column}: ", file.display())?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
 }

@@ -1,15 +1,41 @@
 //! Text that is never shown.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 
-/// A password, a token, a key. Neither `Debug` nor `Display` nor serialisation shows it.
-#[derive(Clone, PartialEq, Eq)]
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// The longest file that is taken for a secret, in bytes.
+const FILE_MAX: u64 = 64 << 10;
+
+/// A password, a token, a key. `Debug` does not show it, and it can be neither displayed nor serialised.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
     /// Wraps what must not be shown.
     pub fn new(text: impl Into<String>) -> Self {
         Secret(text.into())
+    }
+
+    /// Reads a file such as a mounted Kubernetes Secret; the line ends at its end are not part of it.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let doing = || format!("reading the secret in {}", path.display());
+        let length = std::fs::metadata(path).doing(doing())?.len();
+        if length > FILE_MAX {
+            let why = format!("it has {length} bytes, more than the {FILE_MAX} of any secret");
+            return Err(Error::new(Kind::Config, doing(), why));
+        }
+        let text = std::fs::read_to_string(path).doing(doing())?;
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(Error::new(Kind::Config, doing(), "the file is empty")),
+            secret => Ok(Secret::new(secret)),
+        }
     }
 
     /// The text, for the one place that sends it.
@@ -21,5 +47,19 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+impl JsonSchema for Secret {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "password", "writeOnly": true })
     }
 }

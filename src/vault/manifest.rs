@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::decide::Deciding;
 use super::layout::{BackupId, BackupRef};
 use crate::config::SourceName;
 
@@ -83,6 +84,12 @@ impl Manifest {
     /// The source and the id.
     pub fn backup(&self) -> BackupRef {
         BackupRef { source: self.source.clone(), id: self.id.clone() }
+    }
+}
+
+impl Deciding for Manifest {
+    fn nonce(&self) -> &str {
+        &self.writer
     }
 }
 

@@ -107,9 +107,8 @@ impl Store for MemoryStore {
             return Err(Error::new(Kind::Damaged, doing(), why));
         }
         let mut rest = object.body.slice(range.start as usize..range.end as usize);
-        let chunks = std::iter::from_fn(move || {
-            (!rest.is_empty()).then(|| Ok(rest.split_to(rest.len().min(CHUNK))))
-        });
+        let chunks =
+            std::iter::from_fn(move || (!rest.is_empty()).then(|| Ok(rest.split_to(rest.len().min(CHUNK)))));
         Ok(stream::iter(chunks).boxed())
     }
 

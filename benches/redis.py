@@ -1,0 +1,336 @@
+#!/usr/bin/env python3
+"""Measures Tidekeeper's Redis work beside what people use today, in one run, and prints a table and JSON.
+
+Every figure is a ratio against a peer on the same machine, the same data and the same disk, alternating, median of
+the rounds; bars are those of the budgets in docs/architecture.md. Called by dev/bench; nothing here is a test.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ROUNDS = 5
+MB = 1_000_000
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Redis:
+    """A redis-server of our own, ended with the block."""
+
+    def __init__(self, folder, *args):
+        self.port = free_port()
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.args = args
+
+    def __enter__(self):
+        began = time.perf_counter()
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder),
+             "--repl-diskless-sync-delay", "0", "--enable-debug-command", "local", *self.args],
+            stdout=subprocess.DEVNULL)
+        while not self.serves():
+            time.sleep(0.001)
+        self.ready_after = time.perf_counter() - began
+        return self
+
+    def serves(self):
+        """Whether it answers a PING with a PONG: while it loads, it answers an error."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def cli(self, *args, check=True):
+        done = subprocess.run(["redis-cli", "-p", str(self.port), *map(str, args)], capture_output=True, text=True)
+        if check and done.returncode:
+            sys.exit(f"redis-cli {args}: {done.stderr}")
+        return done.stdout.strip()
+
+    def fill(self, data):
+        """`small:N` keys of 16 bytes by the server itself, or `random:BYTES` in values of 64 KiB."""
+        kind, amount = data.split(":")
+        if kind == "small":
+            self.cli("DEBUG", "POPULATE", amount, "key", 16)
+            return
+        pipe = subprocess.Popen(["redis-cli", "-p", str(self.port), "--pipe"], stdin=subprocess.PIPE,
+                                stdout=subprocess.DEVNULL)
+        size = 64 << 10
+        for n in range(int(amount) // size):
+            name = b"value:%d" % n
+            pipe.stdin.write(b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n" % (len(name), name, size))
+            pipe.stdin.write(os.urandom(size) + b"\r\n")
+        pipe.stdin.close()
+        pipe.wait()
+
+
+def run(command, **options):
+    """Runs to the end; gives wall seconds, CPU seconds and peak RSS in MiB of that one process, and its stdout."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, **options)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        err.seek(0)
+        text = out.read().decode()
+        if process.returncode:
+            sys.exit(f"{command} ended with {process.returncode}:\n{text}\n{err.read().decode()}")
+    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss / 1024, "out": text}
+
+
+class Bench:
+    def __init__(self, binary, work, rounds):
+        self.binary = binary
+        self.work = work
+        self.rounds = rounds
+        self.rows = []
+
+    def row(self, name, found, bar, good, detail=""):
+        self.rows.append({"bar": name, "asked": bar, "found": found, "met": good, "detail": detail})
+        print(f"{'ok  ' if good else 'MISS'}  {name:<58} asked {bar:<12} found {found:<16} {detail}", flush=True)
+
+    def config(self, name, redis, target=None):
+        folder = self.work / name
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "schedules").mkdir(parents=True)
+        lines = ["vault:", "  fs: { path: ./vault }", f"limits: {{ spool_dir: {folder}/spool, spool_max: 4GiB }}",
+                 "sources:", "  - name: redis-main", f'    redis: {{ url: "redis://127.0.0.1:{redis.port}" }}']
+        if target:
+            lines += ["targets:", "  - name: scratch", f'    redis: {{ url: "redis://127.0.0.1:{target.port}" }}']
+        lines += ["schedules: schedules/", f'api: {{ listen: "127.0.0.1:{free_port()}" }}']
+        config = folder / "tidekeeper.yaml"
+        config.write_text("\n".join(lines) + "\n")
+        return config
+
+    def tk(self, config, *args):
+        return run([self.binary, "--config", str(config), "--json", *map(str, args)])
+
+    def backup(self, data, label):
+        """Ours against the pipe of stock tools, both into a directory with fsync."""
+        with Redis(self.work / "source") as redis:
+            redis.fill(data)
+            ours, peers = [], []
+            for n in range(self.rounds):
+                peers.append(self.peer_pipe(redis))
+                config = self.config("backup", redis)
+                self.tk(config, "init")
+                ours.append(self.tk(config, "backup", "redis-main"))
+            mine = statistics.median(one["wall"] for one in ours)
+            theirs = statistics.median(peers)
+            ratio = mine / theirs
+            rss = max(one["rss"] for one in ours)
+            cpu = statistics.median(one["cpu"] for one in ours)
+            self.row(f"backup {label}: wall against the pipe", f"{ratio:.2f} x", "<= 1.05 x", ratio <= 1.05,
+                     f"{mine:.2f} s / {theirs:.2f} s, cpu {cpu:.2f} s")
+            self.row(f"backup {label}: peak RSS", f"{rss:.0f} MiB", "<= 64 MiB", rss <= 64)
+            return rss
+
+    def peer_pipe(self, redis):
+        target = self.work / "peer.rdb.zst"
+        target.unlink(missing_ok=True)
+        script = (f"set -o pipefail; redis-cli -p {redis.port} --rdb - 2>/dev/null | tee >(sha256sum > {self.work}/sum) "
+                  f"| zstd -q -3 -T0 | dd of={target} bs=1M iflag=fullblock conv=fsync status=none")
+        return run(["bash", "-c", script])["wall"]
+
+    def restore(self):
+        """REPLICAOF to ACK against a redis-server that starts on the same file; and the RESTORE way against --pipe."""
+        keys = 1_000_000
+        with Redis(self.work / "source") as redis, Redis(self.work / "target") as target:
+            redis.fill(f"small:{keys}")
+            config = self.config("restore", redis, target)
+            self.tk(config, "init")
+            self.tk(config, "backup", "redis-main")
+            out = self.work / "extracted"
+            loads, starts, wholes, preflights = [], [], [], []
+            for _ in range(self.rounds):
+                shutil.rmtree(out, ignore_errors=True)
+                self.tk(config, "extract", "redis-main/latest", "--output", out)
+                starts.append(self.start_on(out / "dump.rdb"))
+                target.cli("FLUSHALL")
+                plan, done = self.restore_once(config)
+                wholes.append(done["wall"])
+                steps = {step["name"]: step["took_s"] for step in json.loads(done["out"])["steps"]}
+                loads.append(steps["load"])
+                preflights.append(steps["preflight"])
+            ratio = statistics.median(loads) / statistics.median(starts)
+            self.row("restore 1 M keys: REPLICAOF to ACK against a start", f"{ratio:.2f} x", "<= 1.3 x", ratio <= 1.3,
+                     f"{statistics.median(loads):.2f} s / {statistics.median(starts):.2f} s; pre-flight "
+                     f"{statistics.median(preflights):.2f} s, whole command {statistics.median(wholes):.2f} s")
+            self.restore_way(config, redis, target, keys)
+
+    def restore_once(self, config, *options):
+        args = ["restore", "redis-main/latest", "--to", "scratch", *options]
+        plan = json.loads(self.tk(config, *args, "--dry-run")["out"])
+        return plan, self.tk(config, *args, "--confirm", plan["hash"])
+
+    def start_on(self, rdb):
+        """Seconds from the start of a redis-server on this file until it serves, less those of an empty one."""
+        folder = self.work / "starts"
+        shutil.rmtree(folder, ignore_errors=True)
+        with Redis(folder) as empty:
+            nothing = empty.ready_after
+        shutil.copy(rdb, folder / "dump.rdb")
+        with Redis(folder) as server:
+            return server.ready_after - nothing
+
+    def restore_way(self, config, redis, target, keys):
+        commands = self.work / "restore.resp"
+        write_restores(redis, commands)
+        ours, peers = [], []
+        for _ in range(self.rounds):
+            target.cli("FLUSHALL")
+            with open(commands, "rb") as script:
+                peers.append(run(["redis-cli", "-p", str(target.port), "--pipe"], stdin=script)["wall"])
+            target.cli("FLUSHALL")
+            _, done = self.restore_once(config, "--option", "way=restore")
+            steps = {step["name"]: step["took_s"] for step in json.loads(done["out"])["steps"]}
+            ours.append(steps["load"])
+        ratio = statistics.median(peers) / statistics.median(ours)
+        self.row("restore 1 M keys: RESTORE way against redis-cli --pipe", f"{ratio:.2f} x", ">= 0.9 x", ratio >= 0.9,
+                 f"{keys / statistics.median(ours):,.0f} / {keys / statistics.median(peers):,.0f} keys/s")
+
+    def verify(self, data=f"random:{1000 * MB}"):
+        with Redis(self.work / "source") as redis:
+            redis.fill(data)
+            config = self.config("verify", redis)
+            self.tk(config, "init")
+            self.tk(config, "backup", "redis-main")
+            runs = [self.tk(config, "verify", "redis-main/latest") for _ in range(self.rounds)]
+            rate = 1000 / statistics.median(one["cpu"] for one in runs)
+            self.row("verify: plain bytes a second of CPU", f"{rate:.0f} MB/s", ">= 400 MB/s", rate >= 400,
+                     f"wall {statistics.median(one['wall'] for one in runs):.2f} s for 1 GB")
+
+    def daemon(self):
+        with Redis(self.work / "source") as redis:
+            config = self.config("daemon", redis)
+            self.tk(config, "init")
+            port = config.read_text().split("127.0.0.1:")[-1].split('"')[0]
+            began = time.perf_counter()
+            process = subprocess.Popen([self.binary, "--config", str(config), "serve"], stderr=subprocess.DEVNULL)
+            try:
+                while not ready(port):
+                    time.sleep(0.005)
+                took = time.perf_counter() - began
+                time.sleep(10)
+                status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+                rss = int(status.split("VmRSS:")[1].split()[0]) / 1024
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+        self.row("daemon: start to ready", f"{took:.2f} s", "<= 1 s", took <= 1)
+        self.row("daemon: idle RSS", f"{rss:.1f} MiB", "<= 30 MiB", rss <= 30)
+
+
+def ready(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1) as reply:
+            return reply.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+class Resp:
+    """Just enough of the protocol to pipeline DUMPs: what redis-cli cannot do with binary replies."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.replies = self.socket.makefile("rb")
+
+    def send(self, *commands):
+        self.socket.sendall(b"".join(encode(command) for command in commands))
+
+    def bulk(self):
+        length = int(self.replies.readline()[1:])
+        return self.replies.read(length + 2)[:-2]
+
+
+def encode(parts):
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+def write_restores(redis, path, batch=1_000):
+    """Writes the RESTORE of every key of database 0 as redis-cli --pipe takes it."""
+    keys = subprocess.run(["redis-cli", "-p", str(redis.port), "--scan"], capture_output=True, check=True).stdout.split()
+    link = Resp(redis.port)
+    with open(path, "wb") as out:
+        for start in range(0, len(keys), batch):
+            names = keys[start:start + batch]
+            link.send(*([b"DUMP", name] for name in names))
+            out.writelines(encode([b"RESTORE", name, b"0", link.bulk()]) for name in names)
+
+
+def catalog(bench, count=10_000):
+    """A vault with 10,000 manifests: one real one, copied under other ids."""
+    with Redis(bench.work / "source") as redis:
+        redis.fill("small:10")
+        config = bench.config("catalog", redis)
+        bench.tk(config, "init")
+        bench.tk(config, "backup", "redis-main")
+    folder = config.parent / "vault" / "manifests" / "redis-main"
+    (real,) = folder.iterdir()
+    manifest = json.loads(real.read_text())
+    for n in range(count - 1):
+        minute = n % 60
+        copy_id = f"2025{1 + n // 2400 % 12:02d}{1 + n // 100 % 24:02d}T{n // 60 % 24:02d}{minute:02d}00Z-{n:06d}"
+        (folder / f"{copy_id}.json").write_text(json.dumps({**manifest, "id": copy_id}))
+    runs = [bench.tk(config, "backups") for _ in range(bench.rounds)]
+    assert len(json.loads(runs[0]["out"])["backups"]) == count, "the listing is not whole"
+    wall = statistics.median(one["wall"] for one in runs)
+    bench.row(f"catalog of {count:,} backups from a directory", f"{wall:.2f} s", "<= 0.3 s", wall <= 0.3)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--binary", required=True, help="the release build of tidekeeper")
+    arguments.add_argument("--json", type=pathlib.Path, help="where the figures go")
+    arguments.add_argument("--rounds", type=int, default=ROUNDS)
+    arguments.add_argument("--only", default="backup,restore,verify,daemon,catalog")
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory(prefix="tidekeeper-bench-") as work:
+        bench = Bench(given.binary, pathlib.Path(work), given.rounds)
+        only = given.only.split(",")
+        if "backup" in only:
+            bench.backup("small:1000000", "1 M small keys")
+            small = bench.backup(f"random:{100 * MB}", "100 MB incompressible")
+            large = bench.backup(f"random:{1000 * MB}", "1 GB incompressible")
+            grew = large / small - 1
+            bench.row("backup: RSS at 1 GB against 100 MB", f"{grew:+.0%}", "within 10 %", abs(grew) <= 0.1)
+        if "restore" in only:
+            bench.restore()
+        if "verify" in only:
+            bench.verify()
+        if "daemon" in only:
+            bench.daemon()
+        if "catalog" in only:
+            catalog(bench)
+    if given.json:
+        given.json.write_text(json.dumps(bench.rows, indent=2) + "\n")
+    sys.exit(0 if all(row["met"] for row in bench.rows) else 1)
+
+
+if __name__ == "__main__":
+    main()
