@@ -89,7 +89,9 @@ pub fn table() -> String {
     let table = TABLE.lock().expect("no holder panics");
     let mut text = String::new();
     let _ = write!(text, "{:<60}", "promise");
-    table.keys().for_each(|store| drop(write!(text, " | {store:^15}")));
+    for store in table.keys() {
+        let _ = write!(text, " | {store:^15}");
+    }
     for case in sequential().iter().chain(&races::all()) {
         let _ = write!(text, "\n{:<60}", case.promise);
         for outcomes in table.values() {
