@@ -9,5 +9,9 @@ pub mod vault;
 pub mod config;
 pub mod task;
 
+pub mod aws;
+
 pub mod clock;
 pub mod error;
+pub mod finding;
+pub mod telemetry;

@@ -17,6 +17,8 @@ pub mod hold;
 pub mod layout;
 pub mod manifest;
 pub mod marks;
+pub mod place;
+pub mod probe;
 pub mod reader;
 pub mod retention;
 pub mod scrub;

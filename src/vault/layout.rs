@@ -132,6 +132,21 @@ pub fn format(n: u32) -> Key {
     Key::new(format!("format/{n}.json"))
 }
 
+/// `format/`
+pub fn formats() -> String {
+    "format/".to_owned()
+}
+
+/// `probes/<nonce>/<name>.json`: what `check` writes and deletes again to see how a store behaves.
+pub fn probe(nonce: &str, name: &str) -> Key {
+    Key::new(format!("{}{name}.json", probes(nonce)))
+}
+
+/// `probes/<nonce>/`
+pub fn probes(nonce: &str) -> String {
+    format!("probes/{nonce}/")
+}
+
 /// `manifests/` or `manifests/<source>/`
 pub fn manifests(source: Option<&SourceName>) -> String {
     prefix("manifests", source)
