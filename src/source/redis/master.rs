@@ -14,10 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+
 use tokio_rustls::TlsAcceptor;
 
 use self::command::{Commands, Heard};
+use super::feed::Feed;
 use crate::clock::SharedClock;
 use crate::config::secret::Secret;
 use crate::error::{Context, Error, Kind, Result};
@@ -25,8 +26,8 @@ use crate::task::Progress;
 
 pub mod command;
 
-/// The plain bytes of an RDB, in order. It ends after the last; only [`Offer::bytes`] tells a whole one from a cut one.
-pub type Feed = mpsc::Receiver<Result<Bytes>>;
+
+
 
 /// The one server that may have the data, and how it proves that it is the one.
 #[derive(Clone, Debug)]
@@ -147,12 +148,11 @@ impl Master {
         let sent = Sent { all: AtomicBool::new(false), bytes: AtomicU64::new(0), total: offer.bytes };
         let offset = offer.offset;
         let sending = async {
-            // The half is kept until the end: dropping it must not be what ends the link.
-            let out = self.send(out, offer, &sent).await?;
+            self.send(out, offer, &sent).await?;
             sent.all.store(true, Ordering::Release);
-            Ok(out)
+            Ok(())
         };
-        let (_out, ()) = tokio::try_join!(sending, self.await_loaded(&mut commands, offset, &sent))?;
+        tokio::try_join!(sending, self.await_loaded(&mut commands, offset, &sent))?;
         Ok(())
     }
 
@@ -215,7 +215,7 @@ impl Master {
         }
     }
 
-    async fn send(&self, mut out: WriteHalf<Link>, offer: Offer, sent: &Sent) -> Result<WriteHalf<Link>> {
+    async fn send(&self, mut out: WriteHalf<Link>, offer: Offer, sent: &Sent) -> Result<()> {
         let Offer { replid, offset, bytes, mut feed } = offer;
         self.write(&mut out, format!("+FULLRESYNC {replid} {offset}\r\n").as_bytes(), sent).await?;
         let mut next = self.first_chunk(&mut out, &mut feed, sent).await?;
@@ -234,8 +234,7 @@ impl Master {
             return Err(Error::new(Kind::Damaged, self.doing(), why));
         }
         self.write(&mut out, mark.as_bytes(), sent).await?;
-        out.flush().await.doing(self.doing())?;
-        Ok(out)
+        out.flush().await.doing(self.doing())
     }
 
     /// Newlines keep the target waiting while the vault is slow; it gives up after a silence of `repl-timeout`.

@@ -60,10 +60,13 @@ impl LongValues {
     }
 
     /// Position and length of each value that is longer than all that are not here.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub fn iter(&self) -> LongValuesIter<'_> {
         self.lengths.iter().copied()
     }
 }
+
+/// Positions and lengths, in the order of the file.
+pub type LongValuesIter<'a> = std::iter::Copied<std::slice::Iter<'a, (u64, u64)>>;
 
 /// The RDBs of a backup, in the order of its shards.
 pub fn rdb_artifacts(manifest: &Manifest) -> impl Iterator<Item = &Artifact> {
