@@ -146,10 +146,8 @@ impl ArtifactWriter {
     pub async fn finish(self) -> Result<Artifact> {
         let stored = zstd::encode_all(&*self.plain, 3)
             .map_err(|cause| Error::new(Kind::Internal, format!("compressing {}", self.name), cause))?;
-        let of = |bytes: &[u8]| Digest {
-            bytes: bytes.len() as u64,
-            sha256: hex::encode(digest(&SHA256, bytes)),
-        };
+        let of =
+            |bytes: &[u8]| Digest { bytes: bytes.len() as u64, sha256: hex::encode(digest(&SHA256, bytes)) };
         let artifact = Artifact {
             name: self.name,
             key: self.key.to_string(),

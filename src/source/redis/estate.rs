@@ -3,9 +3,10 @@
 use std::net::{IpAddr, UdpSocket};
 
 use super::address::Address;
-use super::config::Settings;
+use super::config::{Place, Settings};
 use super::connection::Connection;
 use super::pipeline::slots::SlotMap;
+use super::sentinel;
 use super::server::{self, Server};
 use crate::clock::SharedClock;
 use crate::error::{Context, Error, Kind, Result};
@@ -27,7 +28,7 @@ pub struct Estate {
 impl Estate {
     /// Asks a target; `highest_db` is the highest database that it is to have.
     pub async fn ask(settings: &Settings, highest_db: Option<u32>, clock: &SharedClock) -> Result<Estate> {
-        let address = settings.master(clock).await?;
+        let address = master(settings, clock).await?;
         let mut link = Connection::open(&address, &settings.access, clock).await?;
         let first = Server::ask(&mut link, highest_db).await?;
         if !first.cluster {
@@ -65,6 +66,13 @@ impl Estate {
             links.push(link);
         }
         Ok(links)
+    }
+}
+
+async fn master(settings: &Settings, clock: &SharedClock) -> Result<Address> {
+    match &settings.place {
+        Place::Fixed(address) => Ok(address.clone()),
+        Place::Sentinel(sentinel) => Ok(sentinel::find(sentinel, clock).await?.master),
     }
 }
 

@@ -25,7 +25,8 @@ pub async fn extract(
 ) -> Result<Vec<Extracted>> {
     let doing = format!("extracting {}", from.manifest.backup());
     if !FORMATS.contains(&format) {
-        let error = Error::new(Kind::Usage, doing, format!("there is no format {format:?} of a Redis backup"));
+        let error =
+            Error::new(Kind::Usage, doing, format!("there is no format {format:?} of a Redis backup"));
         return Err(error.hint(format!("the formats are: {}", FORMATS.join(", "))));
     }
     let artifacts: Vec<&Artifact> = rdb_artifacts(&from.manifest).collect();
@@ -48,10 +49,13 @@ pub async fn extract(
 
 fn usage(directory: &Path, name: &str, count: usize) -> String {
     let directory = directory.display();
-    let start = format!("`redis-server --dir {directory} --dbfilename {name} --appendonly no` starts from it");
+    let start =
+        format!("`redis-server --dir {directory} --dbfilename {name} --appendonly no` starts from it");
     match count {
         1 => format!("{start}; for a server in service, stop it, copy the file over its own, start it"),
-        _ => format!("{start}; it is one shard of a cluster: it belongs to the node that holds the shard's slots"),
+        _ => format!(
+            "{start}; it is one shard of a cluster: it belongs to the node that holds the shard's slots"
+        ),
     }
 }
 

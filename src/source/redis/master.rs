@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpListener;
-
 use tokio_rustls::TlsAcceptor;
 
 use self::command::{Commands, Heard};
+use super::connection::Duplex;
 use super::feed::Feed;
 use crate::clock::SharedClock;
 use crate::config::secret::Secret;
@@ -25,9 +25,6 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::task::Progress;
 
 pub mod command;
-
-
-
 
 /// The one server that may have the data, and how it proves that it is the one.
 #[derive(Clone, Debug)]
@@ -115,8 +112,6 @@ impl Listener {
     }
 }
 
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 type Link = Box<dyn Duplex>;
 
 /// A caller that was let in and waits for its RDB.
@@ -183,7 +178,9 @@ impl Master {
     async fn greet(&self, link: tokio::net::TcpStream, tls: Option<&TlsAcceptor>) -> Result<Session> {
         let link: Link = match tls {
             None => Box::new(link),
-            Some(tls) => Box::new(self.within_handshake(async { tls.accept(link).await.doing(DOING) }).await?),
+            Some(tls) => {
+                Box::new(self.within_handshake(async { tls.accept(link).await.doing(DOING) }).await?)
+            }
         };
         let (input, mut out) = tokio::io::split(link);
         let mut commands = Commands::new(input);
@@ -317,7 +314,8 @@ impl Master {
     }
 
     fn hung_up(&self, sent: &Sent) -> Error {
-        let why = format!("the target hung up ({sent}): it died, refused the data, or was told to follow another");
+        let why =
+            format!("the target hung up ({sent}): it died, refused the data, or was told to follow another");
         Error::new(Kind::Unreachable, self.doing(), why)
             .retryable(false)
             .hint("look into the target's log; what it holds now depends on its `repl-diskless-load`")
@@ -367,9 +365,10 @@ pub fn answer(words: &[Vec<u8>], guest: &Guest, logged_in: &mut bool) -> Answer 
             Answer::Reply("+OK\r\n")
         }
         b"AUTH" => Answer::Refuse("-WRONGPASS not the target's masterauth\r\n", "its password is wrong"),
-        b"PSYNC" if guest.login.is_some() && !*logged_in => {
-            Answer::Refuse("-NOAUTH Authentication required.\r\n", "it did not log in with the target's masterauth")
-        }
+        b"PSYNC" if guest.login.is_some() && !*logged_in => Answer::Refuse(
+            "-NOAUTH Authentication required.\r\n",
+            "it did not log in with the target's masterauth",
+        ),
         b"PSYNC" if rest.first().is_some_and(|id| id.as_slice() == guest.replid.as_bytes()) => Answer::Admit,
         b"PSYNC" | b"SYNC" => Answer::Refuse(
             "-ERR this is a restore for another server\r\n",

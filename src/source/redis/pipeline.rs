@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use self::encode::{Batch, Names, Skipped};
+use self::encode::{Batch, Names};
 use self::replies::{Replies, Reply};
 use crate::clock::SharedClock;
 use crate::error::{Context, Error, Kind, Result};
@@ -44,8 +44,6 @@ pub struct Tally {
     pub restored: u64,
     /// What was refused, by reason.
     pub refused: BTreeMap<String, Refused>,
-    /// What was not sent.
-    pub skipped: Skipped,
 }
 
 /// Keys that were refused for one reason.
@@ -86,17 +84,12 @@ impl Tally {
             what: count_and_names(refused.count, &refused.keys),
             why: explain(reason),
         });
-        let skipped = &self.skipped;
-        let too_long = (skipped.too_long > 0).then(|| Omission {
-            what: count_and_names(skipped.too_long, &skipped.too_long_keys),
-            why: "longer than the target takes in one command (proto-max-bulk-len): extract the RDB, or replicate"
-                .to_owned(),
-        });
-        refused.chain(too_long).collect()
+        refused.collect()
     }
 }
 
-fn count_and_names(count: u64, keys: &[String]) -> String {
+/// So many keys, of which these are the first.
+pub fn count_and_names(count: u64, keys: &[String]) -> String {
     let more = if count > keys.len() as u64 { ", .." } else { "" };
     format!("{count} keys ({}{more})", keys.join(", "))
 }
@@ -106,7 +99,9 @@ fn explain(reason: &str) -> String {
         "BUSYKEY" => "the target has them already; replace=true overwrites them",
         "OOM" => "the target's maxmemory is reached",
         "MOVED" | "ASK" => "their slot was moved to another server meanwhile; restore these keys again",
-        _ if reason.contains("Bad data format") => "the target does not know this kind of value, or its module is missing",
+        _ if reason.contains("Bad data format") => {
+            "the target does not know this kind of value, or its module is missing"
+        }
         _ => return reason.to_owned(),
     };
     format!("{reason}: {advice}")
@@ -312,7 +307,9 @@ impl Expecting {
                 self.advance(1, last);
                 Ok(())
             }
-            Awaited::Selected(_) => Err(Error::new(Kind::Unsupported, "selecting a database of the target", error)),
+            Awaited::Selected(_) => {
+                Err(Error::new(Kind::Unsupported, "selecting a database of the target", error))
+            }
         }
     }
 
@@ -320,9 +317,9 @@ impl Expecting {
         if self.current.is_empty() {
             self.current.extend(self.awaited.try_recv().ok());
         }
-        self.current
-            .front()
-            .ok_or_else(|| Error::new(Kind::Protocol, DOING, "the target gave more answers than there were commands"))
+        self.current.front().ok_or_else(|| {
+            Error::new(Kind::Protocol, DOING, "the target gave more answers than there were commands")
+        })
     }
 
     fn advance(&mut self, by: usize, ended: bool) {

@@ -225,7 +225,9 @@ impl Server {
     async fn ask_databases(&mut self, link: &mut Connection, highest_db: Option<u32>) -> Result<()> {
         let Some(db) = highest_db.filter(|_| self.databases == Databases::Unknown) else { return Ok(()) };
         match link.call(&["SELECT", &db.to_string()]).await? {
-            Reply::Error(text) if text.contains("out of range") => self.databases = Databases::Probed(db, false),
+            Reply::Error(text) if text.contains("out of range") => {
+                self.databases = Databases::Probed(db, false)
+            }
             Reply::Error(_) => {}
             _ => {
                 self.databases = Databases::Probed(db, true);
@@ -291,6 +293,29 @@ impl Server {
     /// The version to write at the end of a `RESTORE` payload: that of the backup, or the newest that it shares with the target.
     pub fn payload_version(&self, dialect: Dialect, version: u16) -> u16 {
         if self.loads(dialect, version) { version } else { self.newest_rdb.min(LAST_COMMON_RDB) }
+    }
+
+    /// What two masters of a cluster are together: able to do what both can, and holding what both hold.
+    pub fn and(mut self, other: Server) -> Server {
+        for (db, more) in other.keyspace {
+            let keyspace = self.keyspace.entry(db).or_default();
+            keyspace.keys += more.keys;
+            keyspace.expires += more.expires;
+        }
+        // A limit that one of them has not is none of the whole.
+        let sum = |a: u64, b: u64| if a == 0 || b == 0 { 0 } else { a + b };
+        self.memory_max = sum(self.memory_max, other.memory_max);
+        self.memory_total = sum(self.memory_total, other.memory_total);
+        self.memory_used += other.memory_used;
+        self.version = self.version.min(other.version);
+        self.newest_rdb = self.newest_rdb.min(other.newest_rdb);
+        self.bulk_max = self.bulk_max.min(other.bulk_max);
+        self.replicas += other.replicas;
+        self.libraries = self.libraries.max(other.libraries);
+        self.loading |= other.loading;
+        self.failover |= other.failover;
+        self.follows = self.follows.or(other.follows);
+        self
     }
 
     /// Keys in all databases.

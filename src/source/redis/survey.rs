@@ -143,7 +143,8 @@ impl Survey {
 
     /// What the data took in the memory of its server, as that server said; none if one did not say.
     pub fn memory(&self) -> Option<u64> {
-        let of = |shard: &Shard| shard.summary.aux_number("used-mem").and_then(|bytes| u64::try_from(bytes).ok());
+        let of =
+            |shard: &Shard| shard.summary.aux_number("used-mem").and_then(|bytes| u64::try_from(bytes).ok());
         self.shards.iter().map(of).sum()
     }
 }

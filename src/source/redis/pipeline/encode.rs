@@ -153,7 +153,8 @@ impl<'a> Encoder<'a> {
     fn cut(&mut self, server: usize) {
         let batch = &mut self.open[server];
         if !batch.wire.is_empty() {
-            let next = Batch { db: batch.db, wire: Vec::with_capacity(BATCH + BATCH / 4), ..Batch::default() };
+            let next =
+                Batch { db: batch.db, wire: Vec::with_capacity(BATCH + BATCH / 4), ..Batch::default() };
             self.ready.push_back((server, std::mem::replace(batch, next)));
         }
     }

@@ -81,7 +81,11 @@ fn range(row: &Reply, asked: &Address) -> Option<(u16, u16, Address)> {
     let number = |reply: &Reply| reply.text()?.parse().ok();
     let [host, port, ..] = master.items() else { return None };
     let host = host.text().filter(|host| !matches!(host.as_str(), "" | "?"));
-    Some((number(first)?, number(last)?, Address::new(host.unwrap_or_else(|| asked.host.clone()), number(port)?)))
+    Some((
+        number(first)?,
+        number(last)?,
+        Address::new(host.unwrap_or_else(|| asked.host.clone()), number(port)?),
+    ))
 }
 
 /// The slot of a key: CRC16 of what stands in its first `{..}`, if that is not empty, else of all of it.
