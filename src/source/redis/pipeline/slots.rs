@@ -1,0 +1,126 @@
+//! Which server of a cluster holds a key.
+
+use redis::aio::ConnectionLike;
+
+use crate::error::{Error, Kind, Result};
+
+/// How many slots a cluster has.
+pub const SLOTS: usize = 16_384;
+
+/// A server that holds slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its host; empty where it is the one that was asked.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// The servers, and which slot is whose.
+#[derive(Clone, Debug)]
+pub struct SlotMap {
+    nodes: Vec<Node>,
+    owner: Vec<u16>,
+}
+
+const NOBODY: u16 = u16::MAX;
+
+impl SlotMap {
+    /// One server that has everything.
+    pub fn single() -> Self {
+        SlotMap { nodes: vec![Node { host: String::new(), port: 0 }], owner: vec![0; SLOTS] }
+    }
+
+    /// From ranges of slots (both ends included) and who holds them.
+    pub fn new(ranges: impl IntoIterator<Item = (u16, u16, Node)>) -> Self {
+        let mut map = SlotMap { nodes: Vec::new(), owner: vec![NOBODY; SLOTS] };
+        for (first, last, node) in ranges {
+            let known = map.nodes.iter().position(|other| *other == node);
+            let index = known.unwrap_or_else(|| {
+                map.nodes.push(node);
+                map.nodes.len() - 1
+            });
+            let slots = usize::from(first)..(usize::from(last) + 1).min(SLOTS);
+            map.owner.get_mut(slots).into_iter().flatten().for_each(|owner| *owner = index as u16);
+        }
+        map
+    }
+
+    /// Asks a node of a cluster.
+    pub async fn ask(link: &mut impl ConnectionLike) -> Result<SlotMap> {
+        let doing = "asking the cluster for its slots (CLUSTER SLOTS)";
+        let told: Vec<Vec<redis::Value>> = redis::cmd("CLUSTER")
+            .arg("SLOTS")
+            .query_async(link)
+            .await
+            .map_err(|error| Error::new(Kind::Unreachable, doing, &error).caused_by(error))?;
+        let ranges: Option<Vec<_>> = told.into_iter().map(range).collect();
+        ranges.map(SlotMap::new).ok_or_else(|| Error::new(Kind::Protocol, doing, "its answer makes no sense"))
+    }
+
+    /// How many servers there are.
+    pub fn servers(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The servers, by number.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The number of the server that holds a slot; the first where nobody does.
+    pub fn server_of(&self, slot: usize) -> usize {
+        match self.owner[slot] {
+            NOBODY => 0,
+            owner => usize::from(owner),
+        }
+    }
+
+    /// How many slots nobody holds.
+    pub fn uncovered(&self) -> usize {
+        self.owner.iter().filter(|owner| **owner == NOBODY).count()
+    }
+}
+
+/// `[first, last, [host, port, id, ..], replicas..]`; the host is nil or `?` where the node does not know its own.
+fn range(row: Vec<redis::Value>) -> Option<(u16, u16, Node)> {
+    let mut row = row.into_iter();
+    let first = redis::from_redis_value(row.next()?).ok()?;
+    let last = redis::from_redis_value(row.next()?).ok()?;
+    let master: Vec<redis::Value> = redis::from_redis_value(row.next()?).ok()?;
+    let mut master = master.into_iter();
+    let host: Option<String> = redis::from_redis_value(master.next()?).ok()?;
+    let port = redis::from_redis_value(master.next()?).ok()?;
+    Some((first, last, Node { host: host.filter(|host| host != "?").unwrap_or_default(), port }))
+}
+
+/// The slot of a key: CRC16 of what stands in its first `{..}`, if that is not empty, else of all of it.
+pub fn slot(key: &[u8]) -> usize {
+    let tagged = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        let close = rest.iter().position(|byte| *byte == b'}')?;
+        (close > 0).then(|| &rest[..close])
+    });
+    usize::from(crc16(tagged.unwrap_or(key))) % SLOTS
+}
+
+/// CRC-16/XMODEM: polynomial 0x1021, from 0. The check value of `123456789` is 0x31c3.
+pub fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |sum, byte| sum << 8 ^ CRC16[usize::from((sum >> 8) as u8 ^ byte)])
+}
+
+static CRC16: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut sum = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            sum = if sum & 0x8000 != 0 { sum << 1 ^ 0x1021 } else { sum << 1 };
+            bit += 1;
+        }
+        table[byte] = sum;
+        byte += 1;
+    }
+    table
+};
