@@ -34,6 +34,7 @@ pub mod command;
 pub mod daemon;
 pub mod due;
 pub mod events;
+pub mod guards;
 pub mod executor;
 pub mod host;
 pub mod leader;
