@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Limits;
 use crate::clock::SharedClock;
-use crate::config::Limits;
 use crate::error::{Context, Result};
 
 /// The spool of a process. Clones share its limit.
