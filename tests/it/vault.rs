@@ -6,6 +6,7 @@ mod manifest;
 mod probe;
 mod reader;
 mod retention;
+pub mod scene;
 mod scrub;
 mod store;
 mod verify;
