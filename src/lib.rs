@@ -2,7 +2,10 @@
 //!
 //! The rooms, from the door to the cellar. A room imports only from rooms below its own line; the tidy test holds this.
 
+pub mod app;
+
 pub mod engine;
+
 pub mod source;
 pub mod vault;
 

@@ -203,6 +203,11 @@ impl Connection {
         self.buffer.advance(count);
     }
 
+    /// The socket itself, once every answer has been read.
+    pub fn into_link(self) -> Box<dyn Duplex> {
+        self.link
+    }
+
     /// Says goodbye. That it was not heard is no failure.
     pub async fn close(mut self) {
         let doing = format!("closing the connection to {}", self.address);
