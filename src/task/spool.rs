@@ -18,7 +18,6 @@ use super::Limits;
 use super::pace::Pace;
 use crate::clock::SharedClock;
 use crate::error::{Context, Error, Kind, Result};
-use crate::error::{Context, Result};
 
 /// The smallest `spool_max` that lets one artifact flow: a part on its way out, and one that fills.
 pub const SPOOL_MIN: u64 = 16 << 20;
