@@ -242,22 +242,18 @@ fn origin_of(settings: &Settings, node: &Node) -> Vec<Finding> {
 }
 
 async fn shards(topology: &Topology, settings: &Settings, clock: &SharedClock, inspection: &mut Inspection) {
-    let looks =
-        topology.shards.iter().map(|shard| async move { (shard, reach(shard, settings, clock).await) });
+    let looks: Vec<_> = topology.shards.iter().map(|shard| reach(shard, settings, clock)).collect();
     let looks: Vec<_> = stream::iter(looks).buffered(NODES_AT_ONCE).collect().await;
-    inspection.bytes = None;
+    let sizes = looks.iter().map(|look| look.as_ref().ok().and_then(|(_, bytes)| *bytes));
+    inspection.bytes = sizes.sum();
     for (shard, look) in topology.shards.iter().zip(looks) {
         let name = shard.artifact();
-        match look {
-            Ok((address, bytes)) => {
-                inspection.findings.push(ok(format!("{name}: taken from {address}")));
-                inspection.bytes = bytes.map(|bytes| inspection.bytes.unwrap_or_default() + bytes);
-            }
+        inspection.findings.push(match look {
+            Ok((address, _)) => ok(format!("{name}: taken from {address}")),
             Err(error) => {
-                let advice = "a backup is partial: these slots are not in it";
-                inspection.findings.push(error_finding(format!("{name}: {error}"), advice));
+                error_finding(format!("{name}: {error}"), "a backup is partial: these slots are not in it")
             }
-        }
+        });
     }
     for range in topology.unserved() {
         let advice = "repair the cluster: `redis-cli --cluster fix HOST:PORT`";
