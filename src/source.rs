@@ -20,6 +20,8 @@ use crate::vault::manifest::{Contents, Omission};
 use crate::vault::reader::BackupReader;
 use crate::vault::writer::{BackupWriter, Capture};
 
+pub use crate::finding::{Finding, Severity};
+
 pub mod redis;
 
 /// One kind of system: what `app.rs` lists, one line each.
@@ -49,6 +51,9 @@ pub trait Kind: Debug + Sync {
 
 /// A source or target as configured.
 pub trait Configured: Debug + Send + Sync {
+    /// Its kind's name.
+    fn kind(&self) -> &'static str;
+
     /// As a source.
     fn source(&self) -> Box<dyn Source>;
 
@@ -109,29 +114,6 @@ pub struct Inspection {
     pub findings: Vec<Finding>,
     /// How many bytes it holds, as it says itself.
     pub bytes: Option<u64>,
-}
-
-/// Something that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What was found.
-    pub what: String,
-    /// What it costs, and what to do about it; empty for `ok`.
-    pub advice: String,
-}
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// As it should be.
-    Ok,
-    /// Works, at a cost.
-    Warning,
-    /// Does not work. In a plan: the plan cannot be executed.
-    Error,
 }
 
 /// How a backup is split.

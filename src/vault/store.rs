@@ -13,6 +13,7 @@ use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 
 use crate::error::Result;
+use crate::finding::Finding;
 
 pub mod faults;
 pub mod fs;
@@ -137,6 +138,25 @@ impl Part {
     }
 }
 
+/// How many parts of one size come before the next, twice as large.
+const PARTS_PER_SIZE: u64 = 1_000;
+const FIRST_PART: u64 = 8 << 20;
+
+/// The size that part `number` (from 1) of an upload should have: 8 MiB, doubled after every 1,000 parts. So 10,000 parts,
+/// S3's limit, hold 8 TiB, more than S3's largest object; the last is 4 GiB, less than S3's largest part; and all up to
+/// 8 GiB travels in parts of 8 MiB. Other sizes are legal; a directory then has to copy the parts together.
+pub fn part_size(number: u32) -> u64 {
+    FIRST_PART << (u64::from(number.saturating_sub(1)) / PARTS_PER_SIZE).min(20)
+}
+
+/// Where part `number` begins in the object, if all before it have their [`part_size`].
+pub fn part_offset(number: u32) -> u64 {
+    let before = u64::from(number.saturating_sub(1));
+    let doublings = (before / PARTS_PER_SIZE).min(20);
+    let whole_sizes = PARTS_PER_SIZE * FIRST_PART * ((1 << doublings) - 1);
+    whole_sizes + (before - doublings * PARTS_PER_SIZE) * (FIRST_PART << doublings)
+}
+
 /// An object being written in parts. Dropped without `finish`, it leaves an open upload for scrub.
 #[async_trait]
 pub trait Upload: Send + Sync {
@@ -144,6 +164,7 @@ pub trait Upload: Send + Sync {
     async fn put_part(&self, number: u32, part: Part) -> Result<()>;
 
     /// Makes the object visible, whole and durable, unless the key exists: the same promise as [`Store::create`].
+    /// Repeated after it succeeded, it tells `Exists`.
     async fn finish(&self) -> Result<Create>;
 
     /// Gives the upload up and frees its parts; repeating it is harmless.
@@ -185,6 +206,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// The store's own clock: what `modified` of an object created now would be, to a second.
     async fn now(&self) -> Result<Timestamp>;
+
+    /// Tells what the place's own settings (versioning, lifecycle rules) would do to a vault; what cannot be known is said so.
+    async fn inspect(&self) -> Result<Vec<Finding>> {
+        Ok(Vec::new())
+    }
 }
 
 /// How a store is passed around.

@@ -1,7 +1,6 @@
 //! Backs up: takes the RDB of one copy, or of one copy of each shard, straight into the vault.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -10,10 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::cluster::{Shard, Topology};
 use super::config::Settings;
-use super::connection::{Connection, within};
+use super::connection::Connection;
 use super::origin::{self, Attached, Copies, Layout};
 use super::rdb::{Crc, DbCounts, LargeKey, Summary, ValueType};
-use super::replica::{Position, SILENCE, Transfer};
+use super::replica::{Position, Transfer};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::manifest::{Consistency, Contents, Counts, Level, Omission, Origin};
@@ -30,9 +29,6 @@ pub const SLOT_MAP: &str = "cluster.json";
 
 /// How many shards are taken at the same time: each costs a fork there and a compressor here.
 const SHARDS_AT_ONCE: usize = 2;
-
-/// How long the vault may take nothing: less than the silence after which a server drops its replica.
-const STALL: Duration = Duration::from_secs(SILENCE.as_secs() * 3 / 4);
 
 /// How many databases a manifest counts one by one; all further ones are counted together.
 const NAMESPACES: usize = 100;
@@ -121,20 +117,10 @@ async fn copy_all(
 ) -> Result<(), Failure> {
     while let Some(bytes) = transfer.next().await.map_err(Failure::Server)? {
         let count = bytes.len() as u64;
-        store(artifact, bytes, task).await.map_err(Failure::Fatal)?;
+        artifact.write(bytes).await.map_err(Failure::Fatal)?;
         task.progress.add_bytes(count);
     }
     Ok(())
-}
-
-/// Hands bytes on. While the vault takes none, the server's fork lives on and its memory fills with copied pages.
-async fn store(artifact: &mut ArtifactWriter, bytes: Bytes, task: &Task) -> Result<()> {
-    let stalled = || {
-        let why = format!("the spool has been full for {} s, soon the server gives us up", STALL.as_secs());
-        Error::new(Kind::Full, "storing the RDB", why)
-            .hint("raise limits.spool_max to the size of the data, or find out why the vault is slow")
-    };
-    within(&task.clock, STALL, artifact.write(bytes), stalled).await
 }
 
 async fn cluster(

@@ -4,8 +4,8 @@
 //! never taken for the whole, whatever the user may do.
 
 use super::connection::Connection;
-use super::info::Info;
 use super::reply::Reply;
+use super::server::Info;
 use crate::error::{Error, Kind, Result};
 
 /// What a server says of itself.

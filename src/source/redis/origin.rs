@@ -8,10 +8,10 @@ use super::cluster::{Node, Shard, Topology};
 use super::config::{Place, Settings};
 use super::connection::Connection;
 use super::hello::{Hello, Mode};
-use super::info::Info;
 use super::replica::Transfer;
 use super::reply::Reply;
 use super::sentinel;
+use super::server::Info;
 use crate::clock::SharedClock;
 use crate::error::{Error, Kind, Result};
 

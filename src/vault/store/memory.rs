@@ -87,7 +87,7 @@ impl Store for MemoryStore {
         let id = format!("{:08}", state.next_upload);
         let pending = Pending { key: key.clone(), started, parts: BTreeMap::new() };
         state.uploads.insert(id.clone(), pending);
-        Ok(Box::new(MemoryUpload { store: self.clone(), id }))
+        Ok(Box::new(MemoryUpload { store: self.clone(), key: key.clone(), id }))
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
@@ -157,6 +157,7 @@ fn entry(key: &Key, object: &Object) -> Entry {
 
 struct MemoryUpload {
     store: MemoryStore,
+    key: Key,
     id: String,
 }
 
@@ -184,9 +185,12 @@ impl Upload for MemoryUpload {
     }
 
     async fn finish(&self) -> Result<Create> {
-        let pending = self.store.state().uploads.remove(&self.id).ok_or_else(|| self.gone())?;
-        let body: Vec<u8> = pending.parts.values().flatten().copied().collect();
-        Ok(self.store.insert(&pending.key, body.into()))
+        let Some(pending) = self.store.state().uploads.remove(&self.id) else {
+            return self.store.object(&self.key).map(|_| Create::Exists).ok_or_else(|| self.gone());
+        };
+        let mut body = Vec::with_capacity(pending.parts.values().map(Bytes::len).sum());
+        pending.parts.values().for_each(|part| body.extend_from_slice(part));
+        Ok(self.store.insert(&self.key, body.into()))
     }
 
     async fn abort(&self) -> Result<()> {

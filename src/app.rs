@@ -1,0 +1,178 @@
+//! The one place that wires: which kinds of source exist, which works the engine can be given, what a process is made of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::SharedClock;
+use crate::config::node::Problem;
+use crate::config::{self, Config, Entry, SourceName};
+use crate::engine::work::Order;
+use crate::error::{Error, Kind, Result};
+use crate::source::{self, Configured};
+use crate::task::{Progress, Spool, Task};
+use crate::vault::Vault;
+use crate::vault::catalog::Catalog;
+use crate::vault::store_clock::StoreClock;
+
+mod backup;
+mod holding;
+mod marks;
+mod restore;
+mod upkeep;
+mod verify;
+mod workshop;
+
+pub use self::marks::MarkParams;
+pub use self::restore::RestoreWish;
+pub use self::upkeep::ScrubParams;
+pub use self::verify::Verify;
+
+/// Every kind of source there is. A new source is its folder and its line here.
+pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis];
+
+/// The kind of this name, if this build has it.
+pub fn kind(name: &str) -> Option<&'static dyn source::Kind> {
+    KINDS.iter().copied().find(|kind| kind.name() == name)
+}
+
+/// What a process works with. Clones are the same app.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Where backups live.
+    pub vault: Vault,
+    /// The backups in it.
+    pub catalog: Catalog,
+    /// What is configured; with `--vault` alone, nothing but the vault.
+    pub config: Arc<Config>,
+    /// The process's clock.
+    pub clock: SharedClock,
+    /// The vault's clock, watched.
+    pub store_clock: Arc<StoreClock>,
+    spool: Spool,
+    systems: Arc<Systems>,
+}
+
+impl App {
+    /// Wires a configuration to a vault that was opened.
+    ///
+    /// # Errors
+    /// `Config` with every problem in the sources' own parts; those of the spool's folder.
+    pub fn new(config: Config, vault: Vault, clock: SharedClock) -> Result<Self> {
+        let systems = Systems::configure(&config).map_err(config::refuse)?;
+        let spool = Spool::new(&config.limits, clock.clone())?;
+        Ok(App {
+            catalog: Catalog::new(&vault),
+            store_clock: Arc::new(StoreClock::new(clock.clone())),
+            config: Arc::new(config),
+            vault,
+            clock,
+            spool,
+            systems: Arc::new(systems),
+        })
+    }
+
+    /// A source by its name.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn source(&self, name: &SourceName) -> Result<&dyn Configured> {
+        find(&self.systems.sources, name, "source")
+    }
+
+    /// A target by its name: one of `targets`, else a source, which is a target for its own backups.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub fn target(&self, name: &SourceName) -> Result<&dyn Configured> {
+        match self.systems.targets.get(name) {
+            Some(target) => Ok(&**target),
+            None => find(&self.systems.sources, name, "target"),
+        }
+    }
+
+    /// All sources, by name.
+    pub fn sources(&self) -> impl Iterator<Item = (&SourceName, &dyn Configured)> {
+        self.systems.sources.iter().map(|(name, system)| (name, &**system))
+    }
+
+    /// All targets that are not sources, by name.
+    pub fn targets(&self) -> impl Iterator<Item = (&SourceName, &dyn Configured)> {
+        self.systems.targets.iter().map(|(name, system)| (name, &**system))
+    }
+
+    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`.
+    pub fn task(&self, name: &str, limit: Duration) -> Task {
+        Task {
+            run: name.into(),
+            clock: self.clock.clone(),
+            deadline: self.clock.monotonic() + limit,
+            cancel: CancellationToken::new(),
+            progress: Progress::default(),
+            limits: Arc::new(self.config.limits.clone()),
+            spool: self.spool.clone(),
+        }
+    }
+
+    /// The spool that all tasks of this process share.
+    pub fn spool(&self) -> &Spool {
+        &self.spool
+    }
+}
+
+fn find<'a>(
+    systems: &'a BTreeMap<SourceName, Box<dyn Configured>>,
+    name: &SourceName,
+    what: &str,
+) -> Result<&'a dyn Configured> {
+    if let Some(system) = systems.get(name) {
+        return Ok(&**system);
+    }
+    let near = systems.keys().min_by_key(|known| strsim::levenshtein(known.as_str(), name.as_str()));
+    let error =
+        Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
+    Err(match near {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error.hint(format!("the configuration names no {what}s; with --vault alone there is none")),
+    })
+}
+
+/// An order's parameters as the type of its work.
+fn params<T: DeserializeOwned>(order: &Order) -> Result<T> {
+    serde_json::from_value(order.params.clone()).map_err(|cause| {
+        Error::new(Kind::Usage, format!("reading the order to {order}"), &cause).caused_by(cause)
+    })
+}
+
+/// What the configuration's own parts became.
+#[derive(Debug, Default)]
+struct Systems {
+    sources: BTreeMap<SourceName, Box<dyn Configured>>,
+    targets: BTreeMap<SourceName, Box<dyn Configured>>,
+}
+
+impl Systems {
+    /// Every system's own part, checked in its folder; all problems at once.
+    fn configure(config: &Config) -> Result<Self, Vec<Problem>> {
+        let (sources, mut problems) = configure_all(&config.sources);
+        let (targets, more) = configure_all(&config.targets);
+        problems.extend(more);
+        if problems.is_empty() { Ok(Systems { sources, targets }) } else { Err(problems) }
+    }
+}
+
+fn configure_all(entries: &[Entry]) -> (BTreeMap<SourceName, Box<dyn Configured>>, Vec<Problem>) {
+    let mut systems = BTreeMap::new();
+    let mut problems = Vec::new();
+    for entry in entries {
+        match kind(&entry.kind).map(|kind| kind.configure(&entry.name, &entry.part)) {
+            Some(Ok(system)) => drop(systems.insert(entry.name.clone(), system)),
+            Some(Err(found)) => problems.extend(found),
+            None => {} // unknown kinds are found when the file is read
+        }
+    }
+    (systems, problems)
+}

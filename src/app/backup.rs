@@ -1,0 +1,99 @@
+//! A source into the vault.
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::App;
+use crate::config::SourceName;
+use crate::engine::work::{Attempt, Order, Outcome, Status as Ended, Work};
+use crate::error::{Error, Kind, Result};
+use crate::source::Configured;
+use crate::task::Task;
+use crate::vault::catalog::baseline;
+use crate::vault::manifest::{Manifest, Status};
+use crate::vault::suspect::{Size, judge};
+use crate::vault::writer::{BackupWriter, Capture};
+
+/// Backs up one source.
+pub struct Backup {
+    app: App,
+    order: Order,
+    source: SourceName,
+    kind: &'static str,
+}
+
+impl Backup {
+    /// The work that `order` asks for.
+    pub fn new(app: &App, order: &Order, source: &SourceName) -> Result<Self> {
+        let kind = app.source(source)?.kind();
+        Ok(Backup { app: app.clone(), order: order.clone(), source: source.clone(), kind })
+    }
+
+    /// Captures slice after slice; a slice that fails fails the backup.
+    async fn capture(&self, system: &dyn Configured, task: &Task, out: &BackupWriter) -> Result<Capture> {
+        let source = system.source();
+        task.step("connect");
+        let plan = source.plan_backup(task).await?;
+        task.step("capture");
+        let mut whole = Capture::default();
+        for slice in &plan.slices {
+            whole.absorb(source.backup(slice, task, out).await?);
+        }
+        Ok(whole)
+    }
+
+    /// What the capture is worth beside the good backups before it.
+    async fn judge(&self, capture: &Capture, bytes: u64, task: &Task) -> Result<(Status, Option<String>)> {
+        let listing = task.guard(self.app.catalog.list(Some(&self.source))).await?;
+        let predecessors = baseline(listing.of(&self.source));
+        let size = Size { items: capture.contents.items, bytes };
+        Ok(judge(size, &capture.omissions, &predecessors))
+    }
+
+    async fn capture_and_commit(&self, out: BackupWriter, task: &Task) -> Result<Manifest> {
+        let capture = self.capture(self.app.source(&self.source)?, task, &out).await?;
+        task.step("commit");
+        let (status, reason) = self.judge(&capture, out.plain_bytes(), task).await?;
+        out.commit(capture, status, reason).await
+    }
+}
+
+#[async_trait]
+impl Work for Backup {
+    fn order(&self) -> &Order {
+        &self.order
+    }
+
+    fn kind(&self) -> &str {
+        self.kind
+    }
+
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+        let doing = format!("backing up {}", self.source);
+        let Some(backup) = attempt.backup.clone() else {
+            return Err(Error::new(Kind::Internal, doing, "the attempt has no backup id"));
+        };
+        let out = BackupWriter::new(&self.app.vault, backup, self.kind, task, self.app.clock.now());
+        let manifest = self.capture_and_commit(out, task).await.map_err(|error| error.while_doing(doing))?;
+        Ok(outcome(&manifest))
+    }
+}
+
+fn outcome(manifest: &Manifest) -> Outcome {
+    let stored: u64 = manifest.artifacts.iter().map(|artifact| artifact.stored.bytes).sum();
+    let reason = manifest.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    Outcome {
+        status: match manifest.status {
+            Status::Partial => Ended::Partial,
+            Status::Suspect => Ended::Suspect,
+            _ => Ended::Succeeded,
+        },
+        summary: format!(
+            "{} {}{reason} ({} items, {stored} bytes stored)",
+            manifest.backup(),
+            manifest.status.as_str(),
+            manifest.contents.items
+        ),
+        detail: json!(manifest),
+    }
+}

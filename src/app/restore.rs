@@ -1,0 +1,218 @@
+//! A backup into a running system: a plan first, then, if it is confirmed where it must be, its execution.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::App;
+use super::holding::hold_if_writable;
+use crate::config::SourceName;
+use crate::engine::work::{Action, Attempt, Order, Outcome, Status as Ended, Work};
+use crate::error::{Error, Kind, Result};
+use crate::source::{Check, RestorePlan, Restored, Target, Wish};
+use crate::task::Task;
+use crate::vault::catalog::Row;
+use crate::vault::layout::BackupRef;
+use crate::vault::reader::BackupReader;
+use crate::vault::verify::ensure_not_damaged;
+
+/// What somebody wants restored: the body of `POST /v1/restores`, and what the CLI's arguments become.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreWish {
+    /// `SOURCE/ID` or `SOURCE/latest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+    /// Instead of `backup`: the source, as it was at `at`, or its newest good backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceName>,
+    /// With `source`: the moment that is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// By name; none: the backup's own source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<SourceName>,
+    /// What the kind of source offers beyond 'all of it'.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, Value>,
+    /// The hash of the plan that somebody has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<String>,
+}
+
+/// A wish with its names resolved: what is ordered, so that a restore asked for today means the same tomorrow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Params {
+    backup: BackupRef,
+    at: Option<Timestamp>,
+    options: Map<String, Value>,
+    confirm: Option<String>,
+}
+
+/// A plan, and what executing it needs.
+struct Prepared {
+    reader: BackupReader,
+    target: Box<dyn Target>,
+    plan: RestorePlan,
+}
+
+impl App {
+    /// What executing `wish` would do. Touches nothing; holds the backup while it looks.
+    pub async fn plan_restore(&self, wish: &RestoreWish, task: &Task) -> Result<RestorePlan> {
+        let order = self.restore_order(wish, task).await?;
+        let (target, params) = parse(&order)?;
+        let held = hold_if_writable(self, &params.backup, "plan a restore", task).await?;
+        let prepared = prepare(self, &target, &params, task).await;
+        held.release().await;
+        Ok(prepared?.plan)
+    }
+
+    /// The order that `wish` comes to.
+    ///
+    /// # Errors
+    /// `Usage` if it is contradictory, `NotFound` if it names something unknown.
+    pub async fn restore_order(&self, wish: &RestoreWish, task: &Task) -> Result<Order> {
+        let backup = task.guard(self.wished_backup(wish)).await?;
+        let target = wish.target.clone().unwrap_or_else(|| backup.source.clone());
+        self.target(&target)?;
+        let (options, confirm) = (wish.options.clone(), wish.confirm.clone());
+        let params = Params { backup, at: wish.at, options, confirm };
+        Ok(Order { action: Action::Restore, source: Some(target), params: json!(params) })
+    }
+
+    async fn wished_backup(&self, wish: &RestoreWish) -> Result<BackupRef> {
+        let usage = |why: &str| Error::new(Kind::Usage, "reading what to restore", why);
+        match (&wish.backup, &wish.source, wish.at) {
+            (Some(_), Some(_), _) => Err(usage("both a backup and a source are named; name one of them")),
+            (None, None, _) => Err(usage("neither a backup nor a source is named")),
+            (Some(_), None, Some(_)) => Err(usage("a backup is of one moment; `at` goes with a source")),
+            (Some(text), None, None) => self.catalog.resolve(text).await,
+            (None, Some(source), None) => self.catalog.resolve(&format!("{source}/latest")).await,
+            (None, Some(source), Some(at)) => self.backup_of(source, at).await,
+        }
+    }
+
+    /// The good backup of exactly the moment `at`: any other moment needs a timeline.
+    async fn backup_of(&self, source: &SourceName, at: Timestamp) -> Result<BackupRef> {
+        let listing = self.catalog.list(Some(source)).await?;
+        let moment = |row: &Row| row.manifest.as_ref().ok().and_then(|summary| summary.at);
+        let mut good = listing.of(source).filter(|row| row.is_good());
+        let before = good.find(|row| moment(row).is_some_and(|of| of <= at));
+        if let Some(row) = before.filter(|row| moment(row) == Some(at)) {
+            return Ok(row.backup.clone());
+        }
+        let doing = format!("looking for {source} as it was at {at}");
+        let error =
+            Error::new(Kind::NotFound, doing, format!("{source} keeps no timeline, only single moments"));
+        Err(match before {
+            Some(row) => error.hint(format!("the nearest before it: tidekeeper restore {}", row.backup)),
+            None => error.hint(format!("no good backup is as old; see `tidekeeper backups {source}`")),
+        })
+    }
+}
+
+/// Restores a backup into a target.
+pub struct Restore {
+    app: App,
+    order: Order,
+    target: SourceName,
+    params: Params,
+}
+
+impl Restore {
+    /// The work that `order` asks for.
+    pub fn new(app: &App, order: &Order) -> Result<Self> {
+        let (target, params) = parse(order)?;
+        app.target(&target)?;
+        Ok(Restore { app: app.clone(), order: order.clone(), target, params })
+    }
+
+    async fn execute(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+        task.step("preflight");
+        let Prepared { reader, target, plan } = prepare(&self.app, &self.target, &self.params, task).await?;
+        permit(&plan, self.params.confirm.as_deref())?;
+        attempt.claim(&plan.target.id, &plan.target.label).await?;
+        task.step("load");
+        let restored = target.restore(&reader, &plan, task).await?;
+        task.step("compare");
+        let checks = target.compare(&reader.manifest.contents, task).await?;
+        Ok(outcome(&plan, &restored, &checks))
+    }
+}
+
+#[async_trait]
+impl Work for Restore {
+    fn order(&self) -> &Order {
+        &self.order
+    }
+
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+        let held = hold_if_writable(&self.app, &self.params.backup, "restore", task).await?;
+        let done = self.execute(task, attempt).await;
+        held.release().await;
+        done.map_err(|error| {
+            error.while_doing(format!("restoring {} into {}", self.params.backup, self.target))
+        })
+    }
+}
+
+fn parse(order: &Order) -> Result<(SourceName, Params)> {
+    let doing = format!("reading the order to {order}");
+    let target = order.source.clone().ok_or_else(|| Error::new(Kind::Usage, doing, "it names no target"))?;
+    Ok((target, super::params(order)?))
+}
+
+async fn prepare(app: &App, target: &SourceName, params: &Params, task: &Task) -> Result<Prepared> {
+    task.guard(ensure_not_damaged(&app.vault, &params.backup)).await?;
+    let reader = task.guard(BackupReader::open_backup(&app.vault, &params.backup)).await?;
+    let system = app.target(target)?;
+    if system.kind() != reader.manifest.kind {
+        let why =
+            format!("it is of kind {}, and {target} is of kind {}", reader.manifest.kind, system.kind());
+        return Err(Error::new(Kind::Unsupported, format!("planning to restore {}", params.backup), why));
+    }
+    let target = system.target();
+    let wish = Wish { options: params.options.clone() };
+    let plan = target.plan_restore(&reader, params.at, &wish, task).await?;
+    Ok(Prepared { reader, target, plan })
+}
+
+/// Lets a plan pass that can be executed, and that was confirmed if it would destroy something.
+fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
+    let doing = || format!("starting to write to {}", plan.target.label);
+    let blockers: Vec<_> =
+        plan.blockers().map(|finding| format!("{} ({})", finding.what, finding.advice)).collect();
+    if !blockers.is_empty() {
+        return Err(
+            Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched")
+        );
+    }
+    let hash = plan.hash();
+    match confirm {
+        Some(confirmed) if confirmed == hash => Ok(()),
+        Some(_) => Err(Error::new(Kind::Refused, doing(), "the plan is not the one that was confirmed")
+            .hint(format!("look at it anew with --dry-run, then confirm it with --confirm {hash}"))),
+        None if plan.destructive => {
+            let why = format!("it is not empty: {}", plan.live.join(", "));
+            Err(Error::new(Kind::Refused, doing(), why)
+                .hint(format!("what is there would be lost; confirm that with --confirm {hash}")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn outcome(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Outcome {
+    let failed: Vec<_> =
+        checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
+    let whole = failed.is_empty() && restored.omissions.is_empty();
+    let checked = match failed.as_slice() {
+        [] => format!("{} checks passed", checks.len()),
+        names => format!("checks that failed: {}", names.join(", ")),
+    };
+    Outcome {
+        status: if whole { Ended::Succeeded } else { Ended::Partial },
+        summary: format!("{} into {}: {} items; {checked}", plan.backup, plan.target.label, restored.items),
+        detail: json!({ "plan": plan, "hash": plan.hash(), "restored": restored, "checks": checks }),
+    }
+}
