@@ -19,17 +19,22 @@ use crate::vault::catalog::Catalog;
 use crate::vault::store_clock::StoreClock;
 
 mod backup;
+mod extract;
 mod holding;
 mod marks;
+mod permissions;
 mod restore;
 mod upkeep;
 mod verify;
+mod views;
 mod workshop;
 
 pub use self::marks::MarkParams;
+pub use self::permissions::permissions;
 pub use self::restore::RestoreWish;
 pub use self::upkeep::ScrubParams;
 pub use self::verify::Verify;
+pub use self::views::BackupView;
 
 /// Every kind of source there is. A new source is its folder and its line here.
 pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis];
