@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SharedClock;
 use crate::config::node::Problem;
 use crate::config::{self, Config, Entry, SourceName};
+use crate::engine::host::LocalHost;
 use crate::engine::work::Order;
+use crate::engine::{Engine, Parts};
 use crate::error::{Error, Kind, Result};
 use crate::source::{self, Configured};
 use crate::task::{Progress, Spool, Task};
@@ -122,6 +124,22 @@ impl App {
         }
     }
 
+    /// The engine of this process: all works, the configured schedules, on this host's word.
+    ///
+    /// # Errors
+    /// `Config` for a schedule that cannot be read.
+    pub fn engine(&self) -> Result<Engine> {
+        let host = LocalHost::new(&self.vault.process, None);
+        let workshop = Arc::new(self.clone());
+        let parts = Parts::new(self.vault.clone(), workshop, Arc::new(host), self.spool.clone());
+        Engine::new(Parts {
+            limits: Arc::new(self.config.limits.clone()),
+            schedules: self.config.schedules.clone(),
+            sources: self.systems.sources.keys().cloned().collect(),
+            ..parts
+        })
+    }
+
     /// The spool that all tasks of this process share.
     pub fn spool(&self) -> &Spool {
         &self.spool
@@ -137,7 +155,8 @@ fn find<'a>(
         return Ok(&**system);
     }
     let near = systems.keys().min_by_key(|known| strsim::levenshtein(known.as_str(), name.as_str()));
-    let error = Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
+    let error =
+        Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
     Err(match near {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error.hint(format!("the configuration names no {what}s; with --vault alone there is none")),
@@ -146,8 +165,9 @@ fn find<'a>(
 
 /// An order's parameters as the type of its work.
 fn params<T: DeserializeOwned>(order: &Order) -> Result<T> {
-    serde_json::from_value(order.params.clone())
-        .map_err(|cause| Error::new(Kind::Usage, format!("reading the order to {order}"), &cause).caused_by(cause))
+    serde_json::from_value(order.params.clone()).map_err(|cause| {
+        Error::new(Kind::Usage, format!("reading the order to {order}"), &cause).caused_by(cause)
+    })
 }
 
 /// What the configuration's own parts became.
