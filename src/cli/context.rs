@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::look::Look;
+use super::serve::Daemon;
 use crate::app::{App, KINDS};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::node::Problem;
@@ -59,6 +60,8 @@ pub struct Context {
     pub clock: SharedClock,
     /// How results look.
     pub look: Look,
+    /// What `serve` runs.
+    pub daemon: Daemon,
 }
 
 /// Where the vault is known from.
@@ -69,10 +72,10 @@ enum Origin {
 
 impl Context {
     /// The context of this process.
-    pub fn new(globals: Globals) -> Self {
+    pub fn new(globals: Globals, daemon: Daemon) -> Self {
         let clock = SystemClock::shared();
         let look = Look::of_stdout(clock.now());
-        Context { globals, clock, look }
+        Context { globals, clock, look, daemon }
     }
 
     /// Whether somebody is there to be asked.

@@ -1,7 +1,5 @@
 //! Does an order in this process: the same claim, work and finish as in a daemon, with its progress shown.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,9 +15,6 @@ use crate::engine::run::{End, Finished, Record, RunId};
 use crate::engine::work::{Order, Status};
 use crate::error::{Error, Kind, Result};
 use crate::task::Progress;
-
-/// How long a run may take when neither the command line nor a schedule says.
-const AN_HOUR: Duration = Duration::from_secs(3_600);
 
 /// Arguments of commands that start a run.
 #[derive(Args, Clone, Debug, Default)]
@@ -38,7 +33,7 @@ pub struct RunArgs {
 /// # Errors
 /// Those of the run: an interrupted or failed one is an error here.
 pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs) -> Result<Finished> {
-    let deadline = args.deadline.map(|period| period.0).unwrap_or_else(|| deadline_of(app, &order));
+    let deadline = args.deadline.map(|period| period.0).unwrap_or_else(|| app.deadline(&order));
     let ask = Ask {
         principal: context.principal(),
         route: format!("tidekeeper {}", order.action),
@@ -56,12 +51,6 @@ pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs)
     })
     .await?;
     judge(&run, record)
-}
-
-fn deadline_of(app: &App, order: &Order) -> Duration {
-    let schedule = order.source.as_ref().and_then(|source| app.config.schedule(source));
-    let deadlines = schedule.into_iter().flat_map(|schedule| &schedule.backup).map(|series| series.deadline);
-    deadlines.max().unwrap_or(AN_HOUR)
 }
 
 /// A first Ctrl-C ends the run in order, which takes a moment; a second ends the process.
