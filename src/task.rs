@@ -48,6 +48,11 @@ impl Task {
         Ok(())
     }
 
+    /// Begins a named step; the one before ends.
+    pub fn step(&self, name: &str) {
+        self.progress.step(name, self.clock.monotonic());
+    }
+
     /// Waits for `work`, but no longer than until cancel or deadline.
     pub async fn guard<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let left = self.deadline.saturating_sub(self.clock.monotonic());

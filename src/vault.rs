@@ -6,15 +6,27 @@ use self::store::SharedStore;
 use crate::clock::SharedClock;
 use crate::config::Encryption;
 
+pub mod abandon;
+pub mod accept;
+pub mod catalog;
 pub mod codec;
 pub mod decide;
+pub mod deletion;
 pub mod details;
+pub mod fate;
+pub mod hold;
 pub mod layout;
 pub mod manifest;
+pub mod marks;
 pub mod place;
 pub mod probe;
 pub mod reader;
+pub mod retention;
+pub mod scrub;
 pub mod store;
+pub mod store_clock;
+pub mod suspect;
+pub mod verify;
 pub mod writer;
 
 /// An opened vault. Clones are the same vault.

@@ -1,0 +1,178 @@
+//! Reads every byte of a backup and says what it found, as a proof that stays with the backup.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Vault;
+use super::catalog::missing_objects;
+use super::decide::{Decision, decide, read_json};
+use super::hold;
+use super::layout::{self, BackupRef, Marker};
+use super::manifest::Artifact;
+use super::marks::{Checked, Outcome, Proof};
+use super::reader::BackupReader;
+use super::store::{Entry, list_all};
+use crate::error::{Error, Kind, Result};
+use crate::task::Task;
+
+/// What a verification found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verification {
+    /// Which backup.
+    pub backup: BackupRef,
+    /// `Verified` or `Damaged`.
+    pub outcome: Outcome,
+    /// One line per artifact.
+    pub checks: Vec<Checked>,
+    /// Plain bytes that were read.
+    pub bytes: u64,
+    /// How long it took, in seconds.
+    pub took_s: f64,
+}
+
+/// Reads all of `reader`'s backup, under a hold, and records what was found as a proof.
+///
+/// # Errors
+/// Whatever kept it from looking (the store does not answer, no private key): then nothing is recorded, since an
+/// answer that did not come is not damage. Damage is no error here; it is the outcome.
+pub async fn verify(reader: &BackupReader, task: &Task) -> Result<Verification> {
+    let vault = &reader.vault;
+    let held = hold::hold_for(vault, &reader.manifest.backup(), "verify", task).await?;
+    let found = check(reader, task).await;
+    let recorded = match &found {
+        Ok(found) => record(vault, found, task).await,
+        Err(_) => Ok(()),
+    };
+    let released = held.release().await;
+    let found = found?;
+    recorded?;
+    // A hold that could not be released ends by itself, but it is no reason to deny what was found.
+    released.or_else(|error| if error.is_retryable() { Ok(()) } else { Err(error) })?;
+    Ok(found)
+}
+
+/// Reads all of `reader`'s backup and tells what it found; writes nothing, so it works on a vault that is read-only.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn check(reader: &BackupReader, task: &Task) -> Result<Verification> {
+    let manifest = &reader.manifest;
+    let began = task.clock.monotonic();
+    task.progress.step("verify", began);
+    task.progress.set_total(manifest.artifacts.iter().map(|artifact| artifact.plain.bytes).sum());
+    let mut checks = Vec::new();
+    for missing in task.guard(missing_objects(&reader.vault, manifest)).await? {
+        checks.push(checked("objects", "all there, with their sizes", missing, false));
+    }
+    let mut bytes = 0;
+    for artifact in &manifest.artifacts {
+        let (check, read) = check_artifact(reader, artifact, task).await?;
+        bytes += read;
+        checks.push(check);
+    }
+    let outcome = match checks.iter().all(|check| check.passed) {
+        true => Outcome::Verified,
+        false => Outcome::Damaged,
+    };
+    let ended = task.clock.monotonic();
+    task.progress.done(ended);
+    Ok(Verification {
+        backup: manifest.backup(),
+        outcome,
+        checks,
+        bytes,
+        took_s: (ended - began).as_secs_f64(),
+    })
+}
+
+/// Reads one artifact to its end; damage is a failed check, anything else an error.
+async fn check_artifact(reader: &BackupReader, artifact: &Artifact, task: &Task) -> Result<(Checked, u64)> {
+    let mut bytes = 0;
+    let read = async {
+        let mut plain = reader.open(artifact, task).await?;
+        while let Some(chunk) = plain.next().await? {
+            bytes += chunk.len() as u64;
+            task.progress.add_bytes(chunk.len() as u64);
+        }
+        Ok(())
+    };
+    let expected = format!("{} bytes, sha256 {}", artifact.plain.bytes, artifact.plain.sha256);
+    let check = match task.guard(read).await {
+        Ok(()) => checked(&artifact.name, &expected, expected.clone(), true),
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
+            checked(&artifact.name, &expected, error.to_string(), false)
+        }
+        Err(error) => return Err(error),
+    };
+    task.progress.add_items(1);
+    Ok((check, bytes))
+}
+
+fn checked(name: &str, expected: &str, found: String, passed: bool) -> Checked {
+    Checked { name: name.to_owned(), expected: expected.to_owned(), found, passed }
+}
+
+async fn record(vault: &Vault, found: &Verification, task: &Task) -> Result<()> {
+    let proof = Proof {
+        nonce: layout::nonce(),
+        outcome: found.outcome,
+        at: task.guard(vault.store.now()).await?,
+        run: task.run.to_string(),
+        checks: found.checks.clone(),
+        took_s: found.took_s,
+    };
+    task.guard(prove(vault, &found.backup, &proof)).await
+}
+
+/// Records a proof of `backup`. A run that found the same before has recorded it already; one that finds something
+/// else now (the disk rots while it looks) adds a second proof.
+///
+/// # Errors
+/// Those of [`decide`].
+pub async fn prove(vault: &Vault, backup: &BackupRef, proof: &Proof) -> Result<()> {
+    let (store, clock) = (&*vault.store, &*vault.clock);
+    let first = layout::marker(Marker::Proof, backup, &proof.run);
+    match decide(store, clock, &first, proof).await? {
+        Decision::Theirs(other) if other.outcome != proof.outcome => {}
+        Decision::Ours | Decision::Theirs(_) => return Ok(()),
+    }
+    let second = layout::marker(Marker::Proof, backup, &format!("{}.{}", proof.run, proof.nonce));
+    match decide(store, clock, &second, proof).await? {
+        Decision::Ours | Decision::Theirs(_) => Ok(()),
+    }
+}
+
+/// The newest proof of `backup`, fresh from the store.
+///
+/// # Errors
+/// `Damaged` if one cannot be read: it may be the one that says so.
+pub async fn newest_proof(vault: &Vault, backup: &BackupRef) -> Result<Option<Proof>> {
+    let mut newest: Option<Proof> = None;
+    let entries: Vec<Entry> = list_all(&*vault.store, &layout::markers_of(Marker::Proof, backup)).await?;
+    for entry in entries {
+        let Some(proof) = read_json::<Proof>(&*vault.store, &entry.key).await? else { continue };
+        let order = |proof: &Proof| -> (Timestamp, std::cmp::Reverse<Outcome>) {
+            (proof.at, std::cmp::Reverse(proof.outcome))
+        };
+        if newest.as_ref().is_none_or(|newest| order(newest) < order(&proof)) {
+            newest = Some(proof);
+        }
+    }
+    Ok(newest)
+}
+
+/// Refuses a backup that was found damaged and not found whole since: for restores, before the target is touched.
+///
+/// # Errors
+/// `Damaged`, with the run that found it; those of the store.
+pub async fn ensure_not_damaged(vault: &Vault, backup: &BackupRef) -> Result<()> {
+    let Some(proof) = newest_proof(vault, backup).await? else { return Ok(()) };
+    if proof.outcome != Outcome::Damaged {
+        return Ok(());
+    }
+    let failed = proof.checks.iter().find(|check| !check.passed);
+    let detail = failed.map(|check| format!(": {}: {}", check.name, check.found)).unwrap_or_default();
+    let why = format!("run {} found it damaged at {}{detail}", proof.run, proof.at);
+    Err(Error::new(Kind::Damaged, format!("using {backup}"), why)
+        .hint(format!("choose another backup, or look again: `tidekeeper verify {backup}`")))
+}
