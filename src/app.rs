@@ -4,30 +4,40 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::config::node::Problem;
 use crate::config::{self, Config, Entry, SourceName};
+use crate::engine::work::Order;
 use crate::error::{Error, Kind, Result};
 use crate::source::{self, Configured};
 use crate::task::{Progress, Spool, Task};
 use crate::vault::Vault;
 use crate::vault::catalog::Catalog;
+use crate::vault::store_clock::StoreClock;
 
 mod backup;
+mod extract;
 mod holding;
 mod marks;
+mod permissions;
 mod restore;
 mod upkeep;
 mod verify;
+mod views;
 mod workshop;
 
 pub use self::marks::MarkParams;
+pub use self::permissions::permissions;
 pub use self::restore::RestoreWish;
+pub use self::upkeep::ScrubParams;
+pub use self::verify::Verify;
+pub use self::views::BackupView;
 
 /// Every kind of source there is. A new source is its folder and its line here.
-pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis];
+pub const KINDS: &[&dyn source::Kind] = &[];
 
 /// The kind of this name, if this build has it.
 pub fn kind(name: &str) -> Option<&'static dyn source::Kind> {
@@ -45,6 +55,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// The process's clock.
     pub clock: SharedClock,
+    /// The vault's clock, watched.
+    pub store_clock: Arc<StoreClock>,
     spool: Spool,
     systems: Arc<Systems>,
 }
@@ -59,6 +71,7 @@ impl App {
         let spool = Spool::new(&config.limits, clock.clone())?;
         Ok(App {
             catalog: Catalog::new(&vault),
+            store_clock: Arc::new(StoreClock::new(clock.clone())),
             config: Arc::new(config),
             vault,
             clock,
@@ -129,6 +142,12 @@ fn find<'a>(
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error.hint(format!("the configuration names no {what}s; with --vault alone there is none")),
     })
+}
+
+/// An order's parameters as the type of its work.
+fn params<T: DeserializeOwned>(order: &Order) -> Result<T> {
+    serde_json::from_value(order.params.clone())
+        .map_err(|cause| Error::new(Kind::Usage, format!("reading the order to {order}"), &cause).caused_by(cause))
 }
 
 /// What the configuration's own parts became.

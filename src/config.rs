@@ -6,13 +6,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::load::{Known, load, refuse};
 pub use self::name::SourceName;
+pub use self::place::{ObjectLock, Place, S3Place};
+use crate::error::{Error, Kind, Result};
 pub use crate::task::Limits;
 
+mod check;
+pub mod load;
 pub mod name;
 pub mod node;
+mod place;
+mod raw;
+pub mod schema;
 pub mod secret;
 pub mod shape;
 pub mod units;
@@ -25,8 +34,6 @@ pub struct Config {
     pub vault: Place,
     /// Permits one process only, and with it a store that lets two racing creators win.
     pub single_writer: bool,
-    /// The second copy, if one is kept.
-    pub copy_to: Option<Place>,
     /// To whom backups are encrypted; none: they are not.
     pub encryption: Option<Encryption>,
     /// What the process may use of its machine.
@@ -41,46 +48,50 @@ pub struct Config {
     pub api: Api,
 }
 
-/// A place that can hold a vault.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A directory.
-    Fs {
-        /// The vault's root.
-        path: PathBuf,
-        /// Needed where `path` is on a network mount: only this host writes there.
-        single_host: bool,
-    },
-    /// A prefix in an S3 bucket.
-    S3(S3Place),
+impl Config {
+    /// What `--vault` alone comes to: no sources, and a private key only if one is named.
+    pub fn of_vault(vault: Place, identity_file: Option<PathBuf>) -> Self {
+        Config {
+            vault,
+            single_writer: false,
+            encryption: identity_file
+                .map(|file| Encryption { recipients: Vec::new(), identity_file: Some(file) }),
+            limits: Limits::default(),
+            sources: Vec::new(),
+            targets: Vec::new(),
+            schedules: Vec::new(),
+            api: Api::default(),
+        }
+    }
+
+    /// The source called `name`.
+    pub fn source(&self, name: &str) -> Result<&Entry> {
+        find("source", name, self.sources.iter())
+    }
+
+    /// The target called `name`: one of `targets`, or a source, which is its own target.
+    pub fn target(&self, name: &str) -> Result<&Entry> {
+        find("target", name, self.targets.iter().chain(&self.sources))
+    }
+
+    /// The schedule of a source, if it has one.
+    pub fn schedule(&self, source: &SourceName) -> Option<&Schedule> {
+        self.schedules.iter().find(|schedule| schedule.source == *source)
+    }
 }
 
-/// A prefix in an S3 bucket.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct S3Place {
-    /// The bucket's name.
-    pub bucket: String,
-    /// The vault's root inside it, without slashes at its ends; may be empty.
-    pub prefix: String,
-    /// The region; else the environment says it.
-    pub region: Option<String>,
-    /// Another endpoint than AWS's own.
-    pub endpoint: Option<String>,
-    /// Whether the bucket is named in the path.
-    pub path_style: bool,
-    /// SSE-KMS with this key and bucket keys.
-    pub kms_key: Option<String>,
-    /// Object Lock, per object, on manifests and data, for so long.
-    pub object_lock: Option<ObjectLock>,
-}
-
-/// Object Lock as asked for each object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ObjectLock {
-    /// `compliance` (nobody can shorten it) instead of `governance`.
-    pub compliance: bool,
-    /// For how long after its creation an object cannot be deleted.
-    pub keep: Duration,
+fn find<'a>(what: &str, name: &str, entries: impl Iterator<Item = &'a Entry> + Clone) -> Result<&'a Entry> {
+    if let Some(entry) = entries.clone().find(|entry| entry.name.as_str() == name) {
+        return Ok(entry);
+    }
+    let known: Vec<&str> = entries.map(|entry| entry.name.as_str()).collect();
+    let hint = match shape::nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "the configuration has none".to_owned(),
+        None => format!("there are: {}", known.join(", ")),
+    };
+    let why = format!("the configuration has no {what} of that name");
+    Err(Error::new(Kind::NotFound, format!("looking for the {what} {name:?}"), why).hint(hint))
 }
 
 /// age encryption of all data.
@@ -145,7 +156,7 @@ pub enum When {
 }
 
 /// What happens to due times that passed while no daemon ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Missed {
     /// The newest of them is run.
@@ -197,4 +208,10 @@ impl Default for Retention {
 pub struct Api {
     /// Where it listens; only loopback without authentication.
     pub listen: std::net::SocketAddr,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Api { listen: units::Listen::default().0 }
+    }
 }

@@ -2,6 +2,12 @@
 //!
 //! The rooms, from the door to the cellar. A room imports only from rooms below its own line; the tidy test holds this.
 
+pub mod cli;
+
+pub mod app;
+
+pub mod engine;
+
 pub mod source;
 pub mod vault;
 
@@ -13,3 +19,4 @@ pub mod aws;
 pub mod clock;
 pub mod error;
 pub mod finding;
+pub mod telemetry;

@@ -12,9 +12,10 @@ use crate::engine::work::{Action, Attempt, Order, Outcome, Status as Ended, Work
 use crate::error::{Error, Kind, Result};
 use crate::source::{Check, RestorePlan, Restored, Target, Wish};
 use crate::task::Task;
-use crate::vault::catalog::{Row, latest};
+use crate::vault::catalog::Row;
 use crate::vault::layout::BackupRef;
 use crate::vault::reader::BackupReader;
+use crate::vault::verify::ensure_not_damaged;
 
 /// What somebody wants restored: the body of `POST /v1/restores`, and what the CLI's arguments become.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -154,15 +155,13 @@ impl Work for Restore {
 }
 
 fn parse(order: &Order) -> Result<(SourceName, Params)> {
-    let doing = || format!("reading the order to {order}");
-    let target = order.source.clone().ok_or_else(|| Error::new(Kind::Usage, doing(), "it names no target"))?;
-    let params = serde_json::from_value(order.params.clone())
-        .map_err(|cause| Error::new(Kind::Usage, doing(), &cause).caused_by(cause))?;
-    Ok((target, params))
+    let doing = format!("reading the order to {order}");
+    let target = order.source.clone().ok_or_else(|| Error::new(Kind::Usage, doing, "it names no target"))?;
+    Ok((target, super::params(order)?))
 }
 
 async fn prepare(app: &App, target: &SourceName, params: &Params, task: &Task) -> Result<Prepared> {
-    refuse_damaged(app, &params.backup, task).await?;
+    task.guard(ensure_not_damaged(&app.vault, &params.backup)).await?;
     let reader = task.guard(BackupReader::open_backup(&app.vault, &params.backup)).await?;
     let system = app.target(target)?;
     if system.kind() != reader.manifest.kind {
@@ -173,19 +172,6 @@ async fn prepare(app: &App, target: &SourceName, params: &Params, task: &Task) -
     let wish = Wish { options: params.options.clone() };
     let plan = target.plan_restore(&reader, params.at, &wish, task).await?;
     Ok(Prepared { reader, target, plan })
-}
-
-/// A backup whose newest proof says that bytes are missing or wrong is not tried on somebody's data.
-async fn refuse_damaged(app: &App, backup: &BackupRef, task: &Task) -> Result<()> {
-    let listing = task.guard(app.catalog.list(Some(&backup.source))).await?;
-    if !listing.of(&backup.source).any(|row| row.backup == *backup && row.marks.is_damaged()) {
-        return Ok(());
-    }
-    let error = Error::new(Kind::Damaged, format!("opening {backup}"), "the last look at it found it damaged");
-    Err(match latest(listing.of(&backup.source)) {
-        Some(row) => error.hint(format!("the newest good one is {}", row.backup)),
-        None => error.hint(format!("`tidekeeper verify {backup}` looks again")),
-    })
 }
 
 /// Lets a plan pass that can be executed, and that was confirmed if it would destroy something.

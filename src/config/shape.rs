@@ -1,8 +1,9 @@
-//! Holds a tree of nodes against the JSON Schema of the type it shall become, and finds every problem at once.
+//! Holds a tree of nodes against the JSON Schema of the type it shall become: finds every problem at once.
 //!
-//! serde alone stops at the first error and forgets where it stood. So the walk comes first, and what passes it is
-//! known to convert. The keywords are those that schemars writes for structs, enums, options, lists, maps and
-//! numbers; two more are ours: `format` names a check of [`units`], `x-reserved` marks keys of a later version.
+//! serde alone stops at the first error and forgets where it stood. So the walk comes first, and what passes
+//! it is known to convert. The keywords are those that schemars writes for structs, enums, options, lists,
+//! maps and numbers; beside them, `format` names a check of [`units`], `x-reserved` marks keys of a later
+//! version.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -13,19 +14,21 @@ use super::{units, yaml};
 
 /// Reads `part`, which stands at the path of keys `path`, as a `T`.
 ///
-/// Keys that `T` does not have are problems, whether or not it says `deny_unknown_fields`. A key without a value counts as absent.
+/// Keys that `T` does not have are problems, whether or not it says `deny_unknown_fields`. A key without a
+/// value counts as absent.
 pub fn read<T: DeserializeOwned + JsonSchema>(part: &Node, path: &str) -> Result<T, Vec<Problem>> {
-    convert(part, path, schemars::schema_for!(T).as_value())
-}
-
-/// As [`read`], against a schema that was made from `T`'s.
-pub fn convert<T: DeserializeOwned>(part: &Node, path: &str, schema: &Json) -> Result<T, Vec<Problem>> {
-    let mut walk = Walk { root: schema, problems: Vec::new() };
-    let json = walk.value(part, schema, path);
-    if !walk.problems.is_empty() {
-        return Err(walk.problems);
+    let (json, problems) = walk(part, path, schemars::schema_for!(T).as_value());
+    if !problems.is_empty() {
+        return Err(problems);
     }
     serde_json::from_value(json).map_err(|cause| vec![part.problem(path, cause.to_string())])
+}
+
+/// Holds `part` against `schema`: the problems, and what serde takes, with `null` where there is one.
+pub fn walk(part: &Node, path: &str, schema: &Json) -> (Json, Vec<Problem>) {
+    let mut walk = Walk { root: schema, problems: Vec::new() };
+    let json = walk.value(part, schema, path);
+    (json, walk.problems)
 }
 
 /// The known word nearest to `word`, if one is near enough to be what was meant.

@@ -102,7 +102,8 @@ macro_rules! text_format {
     };
 }
 
-/// A duration as people write it: `90s`, `5m`, `1h30m`, `7d`, `2w`; down to milliseconds (`250ms`). A day is 24 hours.
+/// A duration as people write it: `90s`, `5m`, `1h30m`, `7d`, `2w`; down to milliseconds (`250ms`). A day is
+/// 24 hours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Period(pub Duration);
@@ -161,7 +162,8 @@ impl fmt::Display for Period {
     }
 }
 
-/// A number of bytes: `512MiB`, `4GiB`, `10GB`, `0`. Binary and decimal units mean what they say; `K`, `M`, `G` alone are refused.
+/// A number of bytes: `512MiB`, `4GiB`, `10GB`, `0`. Binary and decimal units mean what they say; `K`, `M`,
+/// `G` alone are refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Size(pub u64);
@@ -214,7 +216,8 @@ fn number_and_unit(text: &str) -> (&str, &str, &str) {
     (number, unit, rest.trim_start())
 }
 
-/// A cron expression of five fields, checked. Names of months and weekdays, lists, ranges and steps are allowed.
+/// A cron expression of five fields, checked. Names of months and weekdays, lists, ranges and steps are
+/// allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CronText(String);
@@ -226,15 +229,14 @@ impl FromStr for CronText {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &dyn fmt::Display| {
-            format!(
-                "{text:?} is not a cron expression: {why}; expected minute, hour, day of month, month, day of week"
-            )
+            let fields = "minute, hour, day of month, month, day of week";
+            format!("{text:?} is not a cron expression: {why}; expected {fields}")
         };
         let fields = text.split_whitespace().count();
         if fields != 5 {
-            return Err(wrong(&format_args!("it has {fields} fields instead of five")));
+            return Err(wrong(&format_args!("five fields are needed, found {fields}")));
         }
-        parser().parse(text).map_err(|cause| wrong(&cause))?;
+        parser().parse(text).map_err(|cause| wrong(&cause.to_string().trim_end_matches('.')))?;
         Ok(CronText(text.to_owned()))
     }
 }

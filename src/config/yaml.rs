@@ -21,7 +21,8 @@ const NODE_COST: usize = 64;
 /// Says what a variable of the environment holds.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// Reads one document. There is no node when the text is not YAML or asks for too much; there can be problems beside one.
+/// Reads one document. There is no node when the text is not YAML or asks for too much; there can be problems
+/// beside one.
 pub fn parse(file: &Path, text: &str, env: &Env<'_>) -> (Option<Node>, Vec<Problem>) {
     let mut tree = Tree {
         file: file.into(),

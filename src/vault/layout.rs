@@ -274,3 +274,248 @@ fn prefix(room: &str, source: Option<&SourceName>) -> String {
         None => format!("{room}/"),
     }
 }
+
+/// `20261121T060000Z-9d1x4m7qk2ab`: one execution of anything. The time is when it was due or asked for; the tail says
+/// of what, so that whoever derives it from the same facts gets the same id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(String);
+
+/// 60 bits: as many as a nonce has, and short enough to be typed.
+const DIGEST_LETTERS: usize = 12;
+
+impl RunId {
+    /// The run that is due or was asked for at `time`; `tail` is a [`digest`].
+    pub fn new(time: Timestamp, tail: &str) -> Self {
+        RunId(format!("{}-{tail}", compact_time(time)))
+    }
+
+    /// The time in the id, to the second.
+    pub fn time(&self) -> Timestamp {
+        parse_compact_time(&self.0[..16]).expect("checked when the id was made")
+    }
+
+    /// The tail: for a run that was requested, the request's key.
+    pub fn tail(&self) -> &str {
+        &self.0[17..]
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RunId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let shape = text.is_ascii()
+            && text.len() == 17 + DIGEST_LETTERS
+            && text.as_bytes()[16] == b'-'
+            && parse_compact_time(&text[..16]).is_some()
+            && text[17..].bytes().all(|b| ALPHABET.contains(&b));
+        if shape {
+            return Ok(RunId(text.to_owned()));
+        }
+        Err(Error::new(Kind::Usage, format!("reading the run id {text:?}"), "it is not an id")
+            .hint("run ids look like 20261121T060000Z-9d1x4m7qk2ab; `tidekeeper runs` lists them"))
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// 12 letters of the SHA-256 over `parts`, each preceded by its length so that no two lists of parts look alike.
+pub fn digest(parts: &[&str]) -> String {
+    let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in parts {
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let bytes = hash.finish();
+    let first = bytes.as_ref().first_chunk::<8>().expect("SHA-256 has 32 bytes");
+    base32(u64::from_be_bytes(*first) >> 4, DIGEST_LETTERS as u32)
+}
+
+/// `runs/`
+pub const RUNS: &str = "runs/";
+
+/// `runs/<yyyy-mm-dd>/` of the day in UTC that `time` is in.
+pub fn runs_of_day(time: Timestamp) -> String {
+    format!("runs/{}/", time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d"))
+}
+
+/// Sorts after every run of its day that is older than `time`, and before all others: where a listing may begin.
+pub fn runs_since(time: Timestamp) -> Key {
+    Key::new(format!("{}{}", runs_of_day(time), compact_time(time)))
+}
+
+/// `runs/<yyyy-mm-dd>/<run>/`
+pub fn run(run: &RunId) -> String {
+    format!("{}{run}/", runs_of_day(run.time()))
+}
+
+/// `runs/<yyyy-mm-dd>/<run>/<attempt>.started.json`
+pub fn started(of: &RunId, attempt: u32) -> Key {
+    Key::new(format!("{}{attempt}.started.json", run(of)))
+}
+
+/// `runs/<yyyy-mm-dd>/<run>/<attempt>.finished.json`
+pub fn finished(of: &RunId, attempt: u32) -> Key {
+    Key::new(format!("{}{attempt}.finished.json", run(of)))
+}
+
+/// Which end of an attempt a key under `runs/` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// `<attempt>.started.json`
+    Started,
+    /// `<attempt>.finished.json`
+    Finished,
+}
+
+/// The run, the attempt and which end of it a key under `runs/` is.
+pub fn attempt_of(key: &Key) -> Option<(RunId, u32, Mark)> {
+    let mut parts = key.as_str().strip_prefix(RUNS)?.splitn(3, '/');
+    let (_day, run, file) = (parts.next()?, parts.next()?, parts.next()?);
+    let (attempt, mark) = match file.split_once('.')? {
+        (attempt, "started.json") => (attempt, Mark::Started),
+        (attempt, "finished.json") => (attempt, Mark::Finished),
+        _ => return None,
+    };
+    Some((run.parse().ok()?, attempt.parse().ok()?, mark))
+}
+
+/// Sorts after the manifests of a source's backups that are older than `time`, and before all others.
+pub fn manifests_since(source: &SourceName, time: Timestamp) -> Key {
+    Key::new(format!("{}{}", manifests(Some(source)), compact_time(time)))
+}
+
+/// `requests/`
+pub const REQUESTS: &str = "requests/";
+
+/// `requests/<key>.json`
+pub fn request(key: &str) -> Key {
+    Key::new(format!("requests/{key}.json"))
+}
+
+/// `requests/<key>/`: what was said about a request, or about any run whose [`RunId::tail`] is `key`.
+pub fn request_notes(key: &str) -> String {
+    format!("requests/{key}/")
+}
+
+/// `requests/<key>/cancel.json`
+pub fn cancel(key: &str) -> Key {
+    Key::new(format!("requests/{key}/cancel.json"))
+}
+
+/// The `<key>` of `requests/<key>.json`; `None` for the notes beside it.
+pub fn key_of_request(key: &Key) -> Option<&str> {
+    let rest = key.as_str().strip_prefix(REQUESTS)?.strip_suffix(".json")?;
+    (!rest.contains('/')).then_some(rest)
+}
+
+/// `claims/<target>/`; `<target>` is the [`digest`] of the target's identity, which may be any text.
+pub fn claims(identity: &str) -> String {
+    format!("claims/{}/", digest(&[identity]))
+}
+
+/// `claims/<target>/<n>.json`; ten digits, so that they list in order.
+pub fn claim(identity: &str, n: u64) -> Key {
+    Key::new(format!("{}{n:010}.json", claims(identity)))
+}
+
+/// `claims/<target>/<n>.released.json`
+pub fn claim_released(identity: &str, n: u64) -> Key {
+    Key::new(format!("{}{n:010}.released.json", claims(identity)))
+}
+
+/// The `<n>` of a claim's key, and whether it is the release.
+pub fn claim_number(key: &Key) -> Option<(u64, bool)> {
+    let file = key.as_str().strip_prefix("claims/")?.split_once('/')?.1;
+    match file.split_once('.')? {
+        (n, "json") => Some((n.parse().ok()?, false)),
+        (n, "released.json") => Some((n.parse().ok()?, true)),
+        _ => None,
+    }
+}
+
+/// `leaders/`
+pub const LEADERS: &str = "leaders/";
+
+/// `leaders/<n>.json`; ten digits, so that a listing after one's own key shows only what came later.
+pub fn leader(generation: u64) -> Key {
+    Key::new(format!("leaders/{generation:010}.json"))
+}
+
+/// `leaders/<n>/<nonce>.asked.json`: somebody asks generation `n` whether it lives. Sorts after `leaders/<n>.json`.
+pub fn leader_asked(generation: u64, nonce: &str) -> Key {
+    Key::new(format!("leaders/{generation:010}/{nonce}.asked.json"))
+}
+
+/// `leaders/<n>/<nonce>.answered.json`: it does.
+pub fn leader_answered(generation: u64, nonce: &str) -> Key {
+    Key::new(format!("leaders/{generation:010}/{nonce}.answered.json"))
+}
+
+/// What a key under `leaders/` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaderKey<'a> {
+    /// A generation.
+    Generation(u64),
+    /// A question to a generation, with its nonce.
+    Asked(u64, &'a str),
+    /// The answer.
+    Answered(u64, &'a str),
+}
+
+/// Takes a key under `leaders/` apart.
+pub fn leader_key(key: &Key) -> Option<LeaderKey<'_>> {
+    let rest = key.as_str().strip_prefix(LEADERS)?;
+    if let Some((generation, file)) = rest.split_once('/') {
+        let generation = generation.parse().ok()?;
+        return match file.split_once('.')? {
+            (nonce, "asked.json") => Some(LeaderKey::Asked(generation, nonce)),
+            (nonce, "answered.json") => Some(LeaderKey::Answered(generation, nonce)),
+            _ => None,
+        };
+    }
+    rest.strip_suffix(".json")?.parse().ok().map(LeaderKey::Generation)
+}
+
+/// `switches/`
+pub const SWITCHES: &str = "switches/";
+
+/// `switches/<name>/<time>.json`
+pub fn switch(name: &str, time: Timestamp) -> Key {
+    Key::new(format!("switches/{name}/{}.json", compact_time(time)))
+}
+
+/// `switches/<name>/`
+pub fn switches(name: &str) -> String {
+    format!("switches/{name}/")
+}
+
+/// The name and the time of a switch's key.
+pub fn switch_of(key: &Key) -> Option<(&str, Timestamp)> {
+    let (name, file) = key.as_str().strip_prefix(SWITCHES)?.split_once('/')?;
+    Some((name, parse_compact_time(file.strip_suffix(".json")?)?))
+}

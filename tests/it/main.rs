@@ -9,5 +9,6 @@ mod config;
 mod engine;
 mod source;
 mod task;
+mod telemetry;
 mod tidy;
 mod vault;

@@ -71,8 +71,8 @@ fn problems(text: &str) -> Vec<String> {
 
 #[test]
 fn reads_what_fits() {
-    let text = "{url: u, password: p, port: '${PORT}', databases: 0x10, share: 1, tls: 'true', timeout: 1h30m, \
-                limit: 4GiB, mode: just_do, nodes: [{host: h}], either: {left: l}}";
+    let text = "{url: u, password: p, port: '${PORT}', databases: 0x10, share: 1, tls: 'true', \
+                timeout: 1h30m, limit: 4GiB, mode: just_do, nodes: [{host: h}], either: {left: l}}";
     let sample: Sample = shape::read(&node(text), "").expect("all of it fits");
     assert_eq!(sample.port, Some(6379));
     assert_eq!((sample.databases, sample.share, sample.tls), (16, 1.0, true));
@@ -93,7 +93,8 @@ fn keys_without_a_value_are_absent() {
 #[test]
 fn finds_everything_at_once() {
     let text = "ulr: u\nport: 65536\ndatabases: -1\nshare: much\ntls: maybe\ntimeout: 5 parsecs\nlimit: -4\n\
-                mode: jsut_do\nnodes: [{host: 1}, {}, 3]\neither: {left: l, right: r}\ncolour: red\npassword: 12\n";
+                mode: jsut_do\nnodes: [{host: 1}, {}, 3]\neither: {left: l, right: r}\n\
+                colour: red\npassword: 12\n";
     let expected = "\
 a.yaml:1:1: redis.ulr: unknown key `ulr`; did you mean `url`?
 a.yaml:2:7: redis.port: expected a number from 0 to 65535, found 65536

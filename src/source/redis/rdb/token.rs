@@ -87,6 +87,24 @@ pub(super) fn string(bytes: &[u8]) -> Scan<StringHead> {
     })
 }
 
+/// A string of which everything is there.
+pub(super) struct WholeString<'a> {
+    /// How it is written.
+    pub form: Form,
+    /// Without its head.
+    pub bytes: &'a [u8],
+    /// With it.
+    pub written: &'a [u8],
+}
+
+/// The string at the beginning, and what follows it, if all of it is there.
+#[inline]
+pub(super) fn whole_string(bytes: &[u8]) -> Option<(WholeString<'_>, &[u8])> {
+    let (StringHead { form, stored }, head) = string(bytes).ok()??;
+    let (written, after) = bytes.split_at_checked(head + usize::try_from(stored).ok()?)?;
+    Some((WholeString { form, bytes: &written[head..], written }, after))
+}
+
 fn lzf(bytes: &[u8]) -> Scan<StringHead> {
     let Some((stored, one)) = length(bytes)? else { return Ok(None) };
     let Some((plain, two)) = length(&bytes[one..])? else { return Ok(None) };

@@ -153,7 +153,7 @@ impl Walker {
     fn step(&mut self, input: &mut Input<'_>, visitor: &mut impl Visitor) -> Result<bool> {
         match self.phase {
             Phase::Magic => self.magic(input),
-            Phase::Opcode => self.opcode(input),
+            Phase::Opcode => self.opcode(input, visitor),
             Phase::Operands(opcode) => {
                 let ended = self.items(input)?;
                 if ended {
@@ -201,13 +201,15 @@ impl Walker {
     }
 
     #[inline]
-    fn opcode(&mut self, input: &mut Input<'_>) -> Result<bool> {
+    fn opcode(&mut self, input: &mut Input<'_>, visitor: &mut impl Visitor) -> Result<bool> {
         let Some(&byte) = input.rest().first() else { return Ok(false) };
         input.at += 1;
         if let Some(value) = grammar::value(byte, self.summary.dialect) {
-            self.begin(&[Item::KeepText]);
-            let (value_type, items) = (value.value_type, value.items);
-            self.phase = Phase::Key(ValueKind { type_code: byte, value_type, items });
+            let kind = ValueKind { type_code: byte, value_type: value.value_type, items: value.items };
+            if !self.small_entry(kind, input, visitor) {
+                self.begin(&[Item::KeepText]);
+                self.phase = Phase::Key(kind);
+            }
         } else if let Some(opcode) = Opcode::of(byte) {
             self.begin(opcode.operands());
             self.phase = Phase::Operands(opcode);
@@ -217,6 +219,25 @@ impl Walker {
             return Err(self.unknown(self.offset(input) - 1, byte));
         }
         Ok(true)
+    }
+
+    /// The short way for what most keys are: a plain name and one string, both whole in this chunk. `false`: not one.
+    #[inline]
+    fn small_entry(&mut self, of: ValueKind, input: &mut Input<'_>, visitor: &mut impl Visitor) -> bool {
+        let ([Item::Text], Some((name, rest))) = (of.items, token::whole_string(input.rest())) else {
+            return false;
+        };
+        let (Form::Plain, Some((value, after))) = (name.form, token::whole_string(rest)) else {
+            return false;
+        };
+        self.kept.clear();
+        self.kept.texts[0].extend_from_slice(name.bytes);
+        visitor.entry_begin(&self.entry(of));
+        visitor.value_bytes(value.written);
+        visitor.entry_end(value.written.len() as u64);
+        input.at = input.chunk.len() - after.len();
+        self.note_entry(of, value.written.len() as u64);
+        true
     }
 
     fn begin(&mut self, items: &'static [Item]) {
@@ -271,15 +292,19 @@ impl Walker {
     }
 
     fn begin_entry(&mut self, of: ValueKind, from: u64, visitor: &mut impl Visitor) {
-        visitor.entry_begin(&Entry {
+        visitor.entry_begin(&self.entry(of));
+        self.frames.push(Frame { items: of.items, next: 0, rounds: 1 });
+        self.phase = Phase::Value { of, from };
+    }
+
+    fn entry(&self, of: ValueKind) -> Entry<'_> {
+        Entry {
             db: self.db,
             key: &self.kept.texts[0],
             type_code: of.type_code,
             expire_at_ms: self.expire_at_ms,
             use_of: self.use_of,
-        });
-        self.frames.push(Frame { items: of.items, next: 0, rounds: 1 });
-        self.phase = Phase::Value { of, from };
+        }
     }
 
     /// Reads on in a value, and hands on what of it is in this chunk.
@@ -299,15 +324,17 @@ impl Walker {
         if ended {
             let len = self.offset(input) - from;
             visitor.entry_end(len);
-            self.end_entry(of, len, input)?;
+            if of.value_type == ValueType::Module {
+                self.module(self.kept.numbers[0], 1, input)?;
+            }
+            self.note_entry(of, len);
+            self.phase = Phase::Opcode;
         }
         Ok(ended)
     }
 
-    fn end_entry(&mut self, of: ValueKind, len: u64, input: &Input<'_>) -> Result<()> {
-        if of.value_type == ValueType::Module {
-            self.module(self.kept.numbers[0], 1, input)?;
-        }
+    #[inline]
+    fn note_entry(&mut self, of: ValueKind, len: u64) {
         self.counts.count(of.value_type, self.expire_at_ms.take().is_some());
         match self.use_of.take() {
             Some(Use::Idle(_)) => self.summary.idle_times = true,
@@ -315,8 +342,6 @@ impl Walker {
             None => {}
         }
         self.summary.note_size(self.db, &self.kept.texts[0], of.value_type, len);
-        self.phase = Phase::Opcode;
-        Ok(())
     }
 
     fn end_of_keys(&mut self, input: &Input<'_>) {

@@ -1,0 +1,137 @@
+//! One restore at a time into one target: `claims/<target>/<n>.json`, created like everything that decides.
+//!
+//! A claim holds until it is released, until the attempt that made it has ended, or until its deadline plus a margin has
+//! passed by the store's clock, whichever comes first.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::recovery::MARGIN;
+use super::run::RunId;
+use crate::error::{Error, Kind, Result};
+use crate::vault::Vault;
+use crate::vault::decide::{Decision, Deciding, decide, read_json};
+use crate::vault::layout;
+use crate::vault::store::list_all;
+
+/// `claims/<target>/<n>.json`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Of this object alone.
+    pub nonce: String,
+    /// The target's identity.
+    pub identity: String,
+    /// The target, for people.
+    pub label: String,
+    /// Which run holds it.
+    pub run: RunId,
+    /// In which attempt.
+    pub attempt: u32,
+    /// Until when, by the store's clock.
+    pub deadline: Timestamp,
+    /// Since when, by the holder's clock.
+    pub at: Timestamp,
+}
+
+impl Deciding for Claim {
+    fn nonce(&self) -> &str {
+        &self.nonce
+    }
+}
+
+impl Claim {
+    /// What the second one is told.
+    pub fn refusal(&self) -> Error {
+        let why = format!("run {} restores into it since {}", self.run, self.at);
+        let hint = format!("wait for it (`tidekeeper runs watch {0}`) or end it (`tidekeeper runs cancel {0}`)", self.run);
+        Error::new(Kind::Conflict, format!("claiming {}", self.label), why).hint(hint)
+    }
+}
+
+/// `claims/<target>/<n>.released.json`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Released {
+    nonce: String,
+    at: Timestamp,
+}
+
+impl Deciding for Released {
+    fn nonce(&self) -> &str {
+        &self.nonce
+    }
+}
+
+/// A claim that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The target's identity.
+    pub identity: &'a str,
+    /// The target, for people.
+    pub label: &'a str,
+    /// For which run.
+    pub run: &'a RunId,
+    /// In which attempt.
+    pub attempt: u32,
+    /// Until when, by the store's clock.
+    pub deadline: Timestamp,
+}
+
+/// A claim that is ours.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Held {
+    identity: String,
+    n: u64,
+}
+
+/// Claims a target; `Err` inside is whoever holds it.
+pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<std::result::Result<Held, Claim>> {
+    let newest = newest(vault, wanted.identity).await?;
+    if let Some((n, false)) = newest
+        && let Some(holder) = read_json::<Claim>(vault.store.as_ref(), &layout::claim(wanted.identity, n)).await?
+        && holds(vault, &holder).await?
+    {
+        // Our own, made by a call whose answer got lost: the same claim.
+        let ours = holder.run == *wanted.run && holder.attempt == wanted.attempt;
+        return Ok(if ours { Ok(Held { identity: holder.identity, n }) } else { Err(holder) });
+    }
+    let n = newest.map_or(1, |(n, _)| n + 1);
+    let claim = Claim {
+        nonce: layout::nonce(),
+        identity: wanted.identity.to_owned(),
+        label: wanted.label.to_owned(),
+        run: wanted.run.clone(),
+        attempt: wanted.attempt,
+        deadline: wanted.deadline,
+        at: vault.clock.now(),
+    };
+    let key = layout::claim(wanted.identity, n);
+    match decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &claim).await? {
+        Decision::Ours => Ok(Ok(Held { identity: claim.identity, n })),
+        Decision::Theirs(theirs) => Ok(Err(theirs)),
+    }
+}
+
+/// The newest claim's number, and whether it was released.
+async fn newest(vault: &Vault, identity: &str) -> Result<Option<(u64, bool)>> {
+    let entries = list_all(vault.store.as_ref(), &layout::claims(identity)).await?;
+    Ok(entries.iter().filter_map(|entry| layout::claim_number(&entry.key)).max())
+}
+
+async fn holds(vault: &Vault, claim: &Claim) -> Result<bool> {
+    let store = vault.store.as_ref();
+    if store.stat(&layout::finished(&claim.run, claim.attempt)).await?.is_some() {
+        return Ok(false);
+    }
+    Ok(store.now().await? <= claim.deadline + MARGIN)
+}
+
+impl Held {
+    /// Gives the target free; doing so twice changes nothing.
+    pub async fn release(&self, vault: &Vault) -> Result<()> {
+        let released = Released { nonce: layout::nonce(), at: vault.clock.now() };
+        let key = layout::claim_released(&self.identity, self.n);
+        let _ = decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &released).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! What people and programs ask of the engine: do this, in the daemon or right here; end that; suspend, resume.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::leader::{Fence, LOOK_EVERY, Leadership, Standing};
+use super::perform::{Job, Performed, Reason, Stop};
+use super::request::{self, Ask, Request};
+use super::run::{Next, Record, RunId};
+use super::switches::{self, Position, Switch};
+use super::{Engine, ledger, recovery};
+use crate::config::SourceName;
+use crate::error::{Error, Kind, Result};
+use crate::task::Progress;
+
+/// How often a run that somebody else works on is looked at.
+const WAIT_EVERY: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Accepts a request, to be taken up by whichever process leads. The caller answers 202 with the run.
+    ///
+    /// # Errors
+    /// `Conflict` if the idempotency key was used for another body; `Unready` while this process shuts down.
+    pub async fn request(&self, ask: &Ask) -> Result<Request> {
+        if self.0.closing.load(Ordering::SeqCst) {
+            let why = "this process is shutting down";
+            return Err(Error::new(Kind::Unready, format!("accepting {}", ask.order), why)
+                .hint("ask again, with the same idempotency key"));
+        }
+        let request = request::submit(&self.0.vault, ask, false).await?;
+        self.news();
+        Ok(request)
+    }
+
+    /// Does it right here, without a daemon: the same claim, work and finish. Returns when the run is over.
+    /// What only a leader may do is handed over to the daemon that leads, if there is one, and waited for.
+    ///
+    /// # Errors
+    /// Those of making the work, claiming and writing down. That the work itself failed is in the record.
+    pub async fn run_once(&self, ask: &Ask, stop: &Stop, progress: &Progress) -> Result<(RunId, Record)> {
+        let work = self.0.workshop.make(&ask.order)?;
+        if work.needs_leader() {
+            return self.lead_or_hand_over(ask, stop, progress).await;
+        }
+        let request = request::submit(&self.0.vault, ask, true).await?;
+        let job = Job::requested(&request, Fence::none());
+        loop {
+            match self.perform(job.clone(), stop.clone(), progress.clone()).await? {
+                Performed::Over => return self.ended(request.run).await,
+                Performed::Later(at) => {
+                    let left = at.duration_since(self.clock().now());
+                    self.pause(Duration::try_from(left).unwrap_or_default(), stop, &request.run).await?;
+                }
+                Performed::Elsewhere => {
+                    if !self.close_if_gone(&request.run).await? {
+                        self.pause(WAIT_EVERY, stop, &request.run).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does as leader what only a leader may, or waits until the leader has done it.
+    async fn lead_or_hand_over(&self, ask: &Ask, stop: &Stop, progress: &Progress) -> Result<(RunId, Record)> {
+        let mut leadership = Leadership::new(self.0.vault.clone(), self.0.host.clone(), false);
+        if let Standing::Reads(leader) = leadership.look().await? {
+            let why = format!("{} leads this vault since {}", leader.domain, leader.at);
+            return Err(Error::new(Kind::Refused, format!("asking for {}", ask.order), why)
+                .hint("run it there, or make this the leader: `tidekeeper serve --take-over`"));
+        }
+        let request = request::submit(&self.0.vault, ask, false).await?;
+        let mut looked = self.clock().monotonic();
+        loop {
+            if let Some(fence) = leadership.fence() {
+                self.perform(Job::requested(&request, fence), stop.clone(), progress.clone()).await?;
+            }
+            let record = ledger::read(&self.0.vault, &request.run).await?;
+            if record.next(self.clock().now()) == Next::Over {
+                return Ok((request.run, record));
+            }
+            self.pause(WAIT_EVERY, stop, &request.run).await?;
+            if self.clock().monotonic().saturating_sub(looked) >= LOOK_EVERY {
+                leadership.look().await?;
+                looked = self.clock().monotonic();
+            }
+        }
+    }
+
+    async fn ended(&self, run: RunId) -> Result<(RunId, Record)> {
+        let record = ledger::read(&self.0.vault, &run).await?;
+        Ok((run, record))
+    }
+
+    async fn close_if_gone(&self, run: &RunId) -> Result<bool> {
+        let record = ledger::read(&self.0.vault, run).await?;
+        match record.last().filter(|last| last.finished.is_none()) {
+            Some(open) => recovery::close_holder(self, run, open.started.attempt).await,
+            None => Ok(true),
+        }
+    }
+
+    async fn pause(&self, pause: Duration, stop: &Stop, run: &RunId) -> Result<()> {
+        tokio::select! {
+            biased;
+            () = stop.stopped() => Err(Error::new(Kind::Cancelled, format!("waiting for run {run}"), "it goes on without us")
+                .hint(format!("`tidekeeper runs watch {run}` shows it, `tidekeeper runs cancel {run}` ends it"))),
+            () = self.clock().sleep(pause) => Ok(()),
+        }
+    }
+
+    /// Asks for the end of a run, whichever process works on it.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such run, `Conflict` if it is over.
+    pub async fn cancel(&self, run: &RunId, principal: &str) -> Result<()> {
+        let doing = || format!("cancelling run {run}");
+        let record = ledger::read(&self.0.vault, run).await?;
+        let requested = request::read(&self.0.vault, run.tail()).await?.is_some_and(|found| found.run == *run);
+        if record.tries.is_empty() && !requested {
+            return Err(Error::new(Kind::NotFound, doing(), "there is no such run")
+                .hint("`tidekeeper runs` lists them"));
+        }
+        if record.state(self.clock().now()).is_over() && !record.cancelled {
+            return Err(Error::new(Kind::Conflict, doing(), "it is over already"));
+        }
+        request::cancel(&self.0.vault, run, principal).await?;
+        if let Some(active) = self.active().get(run) {
+            active.stop.stop(Reason::Asked);
+        }
+        self.news();
+        Ok(())
+    }
+
+    /// Suspends a source's schedule: nothing of it is due until it is resumed. What runs, runs on.
+    pub async fn suspend(&self, source: &SourceName, principal: &str, reason: &str) -> Result<Switch> {
+        self.switch(source, Position::Suspended, principal, reason).await
+    }
+
+    /// Resumes a source's schedule. What was due meanwhile stays undone.
+    ///
+    /// # Errors
+    /// `Refused` where the configuration itself says `suspend`.
+    pub async fn resume(&self, source: &SourceName, principal: &str, reason: &str) -> Result<Switch> {
+        if self.0.timetable.suspended.contains(source) {
+            let why = "its schedule file says `suspend: true`";
+            return Err(Error::new(Kind::Refused, format!("resuming the schedule of {source}"), why)
+                .hint("take it out there and restart the daemon"));
+        }
+        self.switch(source, Position::Resumed, principal, reason).await
+    }
+
+    async fn switch(&self, source: &SourceName, to: Position, principal: &str, reason: &str) -> Result<Switch> {
+        if self.0.timetable.of(source).next().is_none() {
+            return Err(Error::new(Kind::NotFound, format!("switching the schedule of {source}"), "it has none")
+                .hint("`tidekeeper status` lists sources and their schedules"));
+        }
+        let name = switches::of_schedule(source);
+        let switch = switches::flip(&self.0.vault, &name, to, principal, reason).await?;
+        self.news();
+        Ok(switch)
+    }
+}

@@ -1,0 +1,478 @@
+//! The daemon of a process: a value with a `tick`. All that it remembers it could read again.
+//!
+//! A tick is a second, and mostly does nothing: leaders, switches and requests are looked at every few seconds, each due
+//! time costs one look at its run, and nothing ever lists the whole vault but the one search for open attempts when a
+//! process begins to lead. Only the leader starts runs; every process accepts requests and answers questions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinSet;
+
+use super::due::{Due, History, candidates, due};
+use super::leader::{self, Fence, Leadership, Standing};
+use super::perform::{Job, Performed, Reason, Stop};
+use super::request::{self, Request};
+use super::run::{End, Next, Problem, Record, RunId, Started, Why};
+use super::switches::{self, CONFIGURATION, Position, Switch};
+use super::work::{Action, Status};
+use super::{Engine, ledger, recovery};
+use crate::config::SourceName;
+use crate::error::{Error, Kind, Result};
+use crate::task::Progress;
+
+/// Who orders what a schedule asks for.
+pub const SCHEDULER: &str = "schedule";
+
+/// What is done every so often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Chore {
+    Leaders,
+    Switches,
+    Requests,
+    /// Closing what dead processes left.
+    Recovery,
+    /// Looking which sources other processes occupy, before something is started.
+    Others,
+    /// Forgetting requests whose runs ended long ago.
+    Forget,
+}
+
+impl Chore {
+    /// A vault in S3 pays per call: together these are some 30,000 listings a day, 15 cents.
+    fn every(self) -> Duration {
+        Duration::from_secs(match self {
+            Chore::Leaders => leader::LOOK_EVERY.as_secs(),
+            Chore::Switches => 30,
+            Chore::Requests | Chore::Others => 5,
+            Chore::Recovery => 60,
+            Chore::Forget => 3_600,
+        })
+    }
+}
+
+/// How often a run that somebody holds is looked at again.
+const HELD_EVERY: Duration = Duration::from_secs(10);
+
+/// How far back open attempts are searched: a run's id has the time of its start, and few runs take longer.
+const RECENT: SignedDuration = SignedDuration::from_hours(48);
+
+/// A tick that takes longer has met a store that does not answer; the next begins anew.
+const TICK_LIMIT: Duration = Duration::from_secs(60);
+
+/// How many requests are read at the same time.
+const IN_FLIGHT: usize = 16;
+
+/// Drives an engine. Dropped, it is a crash: what it worked on ends at its next await.
+#[derive(Debug)]
+pub struct Daemon {
+    engine: Engine,
+    leadership: Leadership,
+    /// The generation that the memory below is of.
+    generation: Option<u64>,
+    history: History,
+    looked: BTreeMap<RunId, Duration>,
+    switches: BTreeMap<String, Switch>,
+    /// By their keys; `None` for those that need nothing (any more).
+    requests: BTreeMap<String, Option<Request>>,
+    /// Open attempts of other processes.
+    others: Vec<Started>,
+    /// Whether all runs were searched for open attempts, not only recent ones.
+    searched: bool,
+    chores: BTreeMap<Chore, Duration>,
+    jobs: JoinSet<(RunId, Result<Performed>)>,
+}
+
+impl Daemon {
+    /// Nothing is read or started yet. `take_over` deposes the leader of another cluster or machine, once.
+    pub fn new(engine: &Engine, take_over: bool) -> Self {
+        let core = &engine.0;
+        Daemon {
+            engine: engine.clone(),
+            leadership: Leadership::new(core.vault.clone(), core.host.clone(), take_over),
+            generation: None,
+            history: History::default(),
+            looked: BTreeMap::new(),
+            switches: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            others: Vec::new(),
+            searched: false,
+            chores: BTreeMap::new(),
+            jobs: JoinSet::new(),
+        }
+    }
+
+    /// Does what is to be done now, and starts what is due. Never fails: what went wrong is in the engine's health, and
+    /// the next tick tries again. May be dropped at any await.
+    pub async fn tick(&mut self) {
+        let engine = self.engine.clone();
+        let done = engine.within(TICK_LIMIT, "looking at the vault", self.work()).await;
+        if let Err(error) = &done {
+            tracing::warn!(%error, hint = error.hint_text(), "the daemon waits for the vault");
+        }
+        let (leads, reads) = self.standing();
+        engine.note_health(|health| {
+            health.reached |= done.is_ok();
+            health.vault = done.as_ref().err().map(Problem::from);
+            health.leads = leads;
+            health.reads = reads;
+        });
+    }
+
+    fn standing(&self) -> (Option<u64>, Option<String>) {
+        match self.leadership.standing() {
+            Standing::Leads(generation) if self.leadership.fence().is_some() => (Some(*generation), None),
+            Standing::Reads(leader) => (None, Some(leader.domain.clone())),
+            _ => (None, None),
+        }
+    }
+
+    /// The engine that it drives.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// How many runs it works on.
+    pub fn running(&self) -> usize {
+        self.jobs.len()
+    }
+
+    async fn work(&mut self) -> Result<()> {
+        self.reap();
+        if self.engine.0.news.swap(false, Ordering::SeqCst) {
+            self.chores.remove(&Chore::Requests);
+            self.chores.remove(&Chore::Switches);
+        }
+        if self.is_due(Chore::Leaders) {
+            self.leadership.look().await?;
+            self.did(Chore::Leaders);
+        }
+        let Some(fence) = self.leadership.fence() else { return Ok(()) };
+        self.take_office(fence.generation());
+        if self.is_due(Chore::Switches) {
+            self.look_at_switches(&fence).await?;
+            self.did(Chore::Switches);
+        }
+        if self.is_due(Chore::Recovery) {
+            self.recover(&fence).await?;
+            self.did(Chore::Recovery);
+        }
+        if self.is_due(Chore::Requests) {
+            self.look_at_requests().await?;
+            self.did(Chore::Requests);
+        }
+        self.start(&fence).await?;
+        if self.is_due(Chore::Forget) {
+            self.forget_requests(&fence).await?;
+            self.did(Chore::Forget);
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, chore: Chore) -> bool {
+        let now = self.engine.clock().monotonic();
+        self.chores.get(&chore).is_none_or(|done| now.saturating_sub(*done) >= chore.every())
+    }
+
+    fn did(&mut self, chore: Chore) {
+        self.chores.insert(chore, self.engine.clock().monotonic());
+    }
+
+    /// A new generation begins with nothing remembered: others may have led in between.
+    fn take_office(&mut self, generation: Option<u64>) {
+        if self.generation == generation {
+            return;
+        }
+        tracing::info!(generation, "this process leads");
+        self.generation = generation;
+        self.history = History::default();
+        self.looked.clear();
+        self.requests.clear();
+        self.searched = false;
+        self.chores.retain(|chore, _| *chore == Chore::Leaders);
+    }
+
+    /// Takes in what the runs came to.
+    fn reap(&mut self) {
+        while let Some(ended) = self.jobs.try_join_next() {
+            match ended {
+                Ok((run, Ok(Performed::Over | Performed::Later(_)))) => {
+                    self.history.runs.remove(&run);
+                }
+                Ok((_, Ok(Performed::Elsewhere))) => {}
+                Ok((run, Err(error))) => {
+                    tracing::warn!(%run, %error, hint = error.hint_text(), "a run could not be claimed or ended");
+                }
+                Err(error) => tracing::error!(%error, "a run ended without a word"),
+            }
+        }
+    }
+
+    async fn look_at_switches(&mut self, fence: &Fence) -> Result<()> {
+        let engine = self.engine.clone();
+        let vault = &engine.0.vault;
+        self.switches = switches::read_all(vault, &self.switches).await?;
+        for line in &engine.0.timetable.lines {
+            let name = line.switch();
+            if !self.switches.contains_key(&name) {
+                fence.check().await?;
+                let series = format!("{} {} {}", line.action, line.source, line.series.name);
+                let switch = switches::flip(vault, &name, Position::Watched, CONFIGURATION, &series).await?;
+                self.switches.insert(name, switch);
+            }
+        }
+        for source in engine.0.timetable.sources() {
+            self.follow_configuration(source, fence).await?;
+        }
+        let timetable = &engine.0.timetable;
+        self.history.since = timetable.lines.iter().filter_map(|line| {
+            let watched = self.switches.get(&line.switch())?.at;
+            let resumed = self.switch(&line.source).filter(|switch| switch.position == Position::Resumed);
+            Some((line.switch(), resumed.map_or(watched, |switch| switch.at.max(watched))))
+        }).collect();
+        let suspended = |source: &&&SourceName| {
+            self.switch(source).is_some_and(|switch| switch.position == Position::Suspended)
+        };
+        self.history.suspended = timetable.sources().iter().filter(suspended).map(|s| (*s).clone()).collect();
+        Ok(())
+    }
+
+    fn switch(&self, source: &SourceName) -> Option<&Switch> {
+        self.switches.get(&switches::of_schedule(source))
+    }
+
+    /// `suspend` in the configuration is a switch like any other, so that taking it out does not fire either.
+    async fn follow_configuration(&mut self, source: &SourceName, fence: &Fence) -> Result<()> {
+        let wanted = self.engine.0.timetable.suspended.contains(source);
+        let switch = self.switch(source);
+        let suspended = switch.filter(|switch| switch.position == Position::Suspended);
+        let position = match (wanted, suspended) {
+            (true, None) => Position::Suspended,
+            (false, Some(switch)) if switch.principal == CONFIGURATION => Position::Resumed,
+            _ => return Ok(()),
+        };
+        fence.check().await?;
+        let name = switches::of_schedule(source);
+        let vault = &self.engine.0.vault;
+        let switch = switches::flip(vault, &name, position, CONFIGURATION, "suspend in the schedule").await?;
+        self.switches.insert(name, switch);
+        Ok(())
+    }
+
+    async fn recover(&mut self, fence: &Fence) -> Result<()> {
+        let since = self.searched.then(|| self.engine.clock().now() - RECENT);
+        let recovered = recovery::recover(&self.engine, since, fence).await;
+        self.searched |= recovered.is_ok();
+        self.unless_clock(recovered)
+    }
+
+    /// A clock that cannot be trusted stops only what depends on the time; backups go on.
+    fn unless_clock(&self, done: Result<()>) -> Result<()> {
+        let clock = done.as_ref().err().filter(|error| error.kind() == Kind::Clock).map(Problem::from);
+        let stopped = clock.is_some();
+        self.engine.note_health(|health| health.clock = clock);
+        if stopped { Ok(()) } else { done }
+    }
+
+    async fn look_at_requests(&mut self) -> Result<()> {
+        let keys = request::keys(&self.engine.0.vault).await?;
+        let listed: BTreeSet<&String> = keys.iter().map(|(key, _)| key).collect();
+        self.requests.retain(|key, _| listed.contains(key));
+        let new = listed.into_iter().filter(|key| !self.requests.contains_key(*key));
+        let vault = &self.engine.0.vault;
+        let read = new.map(|key| async move { Ok::<_, Error>((key.clone(), request::read(vault, key).await?)) });
+        let read: Vec<_> = stream::iter(read).buffered(IN_FLIGHT).try_collect().await?;
+        // What a process does itself, nobody else takes up.
+        self.requests.extend(read.into_iter().map(|(key, found)| (key, found.filter(|request| !request.local))));
+        Ok(())
+    }
+
+    /// Starts what may start, as far as there is room for it.
+    async fn start(&mut self, fence: &Fence) -> Result<()> {
+        self.learn().await?;
+        let limit = self.engine.0.limits.concurrent_runs.max(1);
+        if self.jobs.len() >= limit || self.startable(fence).is_empty() {
+            return Ok(());
+        }
+        if self.is_due(Chore::Others) {
+            self.look_at_others().await?;
+            self.did(Chore::Others);
+        }
+        for job in self.startable(fence).into_iter().take(limit - self.jobs.len()) {
+            self.spawn(job);
+        }
+        Ok(())
+    }
+
+    /// Looks up the runs that might be started, where it is not known how they stand.
+    async fn learn(&mut self) -> Result<()> {
+        let now = self.engine.clock().now();
+        let due = candidates(now, &self.engine.0.timetable, &self.history);
+        let requested = self.requests.values().flatten().map(|request| request.run.clone());
+        let runs: BTreeSet<RunId> = due.into_iter().map(|due| due.run).chain(requested).collect();
+        self.history.runs.retain(|run, _| runs.contains(run));
+        self.looked.retain(|run, _| runs.contains(run));
+        for run in runs {
+            if self.is_unknown(&run, now) {
+                let record = ledger::read(&self.engine.0.vault, &run).await?;
+                self.note(run, &record, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_unknown(&self, run: &RunId, now: Timestamp) -> bool {
+        match self.history.runs.get(run) {
+            None => true,
+            Some(Next::Later(at)) => now >= *at,
+            Some(Next::Held) => {
+                let looked = self.looked.get(run).copied().unwrap_or_default();
+                let long_ago = self.engine.clock().monotonic().saturating_sub(looked) >= HELD_EVERY;
+                long_ago && !self.engine.active().contains_key(run)
+            }
+            Some(Next::Start(_) | Next::Over) => false,
+        }
+    }
+
+    fn note(&mut self, run: RunId, record: &Record, now: Timestamp) {
+        let next = record.next(now);
+        if next == Next::Over
+            && let Some(request) = self.requests.get_mut(run.tail())
+        {
+            *request = None;
+        }
+        if let Some((source, at)) = good_backup(record) {
+            let newest = self.history.backed_up.entry(source).or_insert(at);
+            *newest = at.max(*newest);
+        }
+        self.looked.insert(run.clone(), self.engine.clock().monotonic());
+        self.history.runs.insert(run, next);
+    }
+
+    /// Which sources other processes occupy.
+    async fn look_at_others(&mut self) -> Result<()> {
+        let me = &self.engine.0.host.me().process;
+        let since = self.engine.clock().now() - RECENT;
+        let mut others = Vec::new();
+        for started in ledger::open(&self.engine.0.vault, Some(since)).await? {
+            // One that is gone does not stand in anybody's way; recovery closes it.
+            if started.holder.process != *me && !recovery::is_gone(&self.engine, &started).await? {
+                others.push(started);
+            }
+        }
+        self.others = others;
+        Ok(())
+    }
+
+    fn busy(&self) -> BTreeSet<SourceName> {
+        let active = self.engine.active();
+        let ours = active.values().map(|active| &active.order);
+        let orders = ours.chain(self.others.iter().map(|started| &started.order));
+        orders.filter(|order| order.action.occupies_source()).filter_map(|order| order.source.clone()).collect()
+    }
+
+    /// What may start now: requests first, oldest first, because somebody waits for them.
+    fn startable(&mut self, fence: &Fence) -> Vec<Job> {
+        let mut busy = self.busy();
+        let mut pending: Vec<&Request> = self.requests.values().flatten().collect();
+        pending.sort_by_key(|request| &request.run);
+        let mut jobs = Vec::new();
+        for request in pending {
+            let source = request.order.source.as_ref().filter(|_| request.order.action.occupies_source());
+            let startable = matches!(self.history.runs.get(&request.run), Some(Next::Start(_)));
+            if startable && source.is_none_or(|source| busy.insert(source.clone())) {
+                jobs.push(Job::requested(request, fence.clone()));
+            }
+        }
+        self.history.busy = busy;
+        let due = due(self.engine.clock().now(), &self.engine.0.timetable, &self.history);
+        jobs.extend(due.into_iter().map(|due| scheduled(due, fence)));
+        jobs
+    }
+
+    fn spawn(&mut self, job: Job) {
+        let (engine, run) = (self.engine.clone(), job.run.clone());
+        tracing::info!(%run, order = %job.order, why = ?job.why, "starting");
+        self.history.runs.insert(run.clone(), Next::Held);
+        self.looked.insert(run.clone(), engine.clock().monotonic());
+        self.jobs.spawn(async move {
+            let performed = engine.perform(job, Stop::default(), Progress::default()).await;
+            engine.0.wake.notify_one();
+            (run, performed)
+        });
+    }
+
+    async fn forget_requests(&mut self, fence: &Fence) -> Result<()> {
+        let trusted = self.engine.trust_clock().await;
+        if self.engine.health().clock.is_some() || trusted.is_err() {
+            return self.unless_clock(trusted);
+        }
+        let vault = &self.engine.0.vault;
+        let now = vault.store.now().await?;
+        for (key, made) in request::keys(vault).await? {
+            if now.duration_since(made) < request::REMEMBERED {
+                continue;
+            }
+            let Some(request) = request::read(vault, &key).await? else { continue };
+            if is_forgettable(&request, &ledger::read(vault, &request.run).await?, now) {
+                fence.check().await?;
+                request::forget(vault, &key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts nothing more, lets what runs finish for most of `grace`, then asks it to end and waits for the rest.
+    pub async fn shutdown(mut self, grace: Duration) {
+        self.engine.0.closing.store(true, Ordering::SeqCst);
+        let last_words = (grace / 4).min(Duration::from_secs(30));
+        if !self.drained(grace - last_words).await {
+            self.engine.stop_all(Reason::Shutdown);
+            if !self.drained(last_words).await {
+                tracing::warn!(left = self.jobs.len(), "runs are left open; whoever comes next closes them");
+            }
+        }
+    }
+
+    async fn drained(&mut self, limit: Duration) -> bool {
+        let clock = self.engine.clock().clone();
+        tokio::select! {
+            biased;
+            () = async { while self.jobs.join_next().await.is_some() {} } => true,
+            () = clock.sleep(limit) => false,
+        }
+    }
+}
+
+fn scheduled(due: Due, fence: &Fence) -> Job {
+    Job {
+        run: due.run,
+        order: due.order,
+        principal: SCHEDULER.to_owned(),
+        why: Why::Schedule { series: due.series, due: due.due_at, reason: due.reason },
+        deadline: due.deadline,
+        fence: fence.clone(),
+    }
+}
+
+/// The source and the end of a scheduled backup that is good enough for older ones to go.
+fn good_backup(record: &Record) -> Option<(SourceName, Timestamp)> {
+    let (started, finished) = (&record.last()?.started, record.finished()?);
+    let scheduled = matches!(started.why, Why::Schedule { .. }) && started.order.action == Action::Backup;
+    let good = finished.outcome == End::Succeeded && finished.status != Some(Status::Suspect);
+    (scheduled && good).then(|| Some((started.order.source.clone()?, finished.finished_at)))?
+}
+
+/// A request is forgotten a week after its run ended; one that its own process never began, a week after it was made.
+fn is_forgettable(request: &Request, record: &Record, now: Timestamp) -> bool {
+    let ended = match record.finished() {
+        Some(finished) if record.state(now).is_over() => finished.finished_at,
+        None if request.local && record.tries.is_empty() => request.at,
+        None if record.cancelled && record.tries.is_empty() => request.at,
+        _ => return false,
+    };
+    now.duration_since(ended) >= request::REMEMBERED
+}

@@ -1,0 +1,60 @@
+//! Where a work runs. The seam between deciding that something runs and the place where it does.
+
+use std::fmt::Debug;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+
+use super::work::{Attempt, Outcome, Work};
+use crate::error::{Error, Kind, Result};
+use crate::task::Task;
+
+/// Runs one attempt to its end.
+#[async_trait]
+pub trait Executor: Debug + Send + Sync {
+    /// Returns what the work returned; by itself once the task was cancelled, or past its deadline, and the work did not
+    /// notice. Dropping the future ends the work.
+    async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Outcome>;
+}
+
+/// How long a work may take to notice that it should end, and to clean up.
+pub const CLEANUP: Duration = Duration::from_secs(30);
+
+/// Runs works in this process.
+#[derive(Clone, Copy, Debug)]
+pub struct InProcess;
+
+#[async_trait]
+impl Executor for InProcess {
+    async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+        let doing = || format!("{}, run {}", work.order(), attempt.run);
+        tokio::select! {
+            biased;
+            done = AssertUnwindSafe(work.run(task, attempt)).catch_unwind() => done.unwrap_or_else(|panic| {
+                Err(Error::new(Kind::Internal, doing(), format!("the work panicked: {}", words(&*panic)))
+                    .hint("this is a bug: please report it with the log around it"))
+            }),
+            () = overdue(task) => {
+                task.checkpoint()?;
+                Err(Error::new(Kind::Internal, doing(), "it was ended for no reason"))
+            }
+        }
+    }
+}
+
+/// Returns when the work should have noticed by now that it has to end.
+async fn overdue(task: &Task) {
+    let left = task.deadline.saturating_sub(task.clock.monotonic());
+    tokio::select! {
+        () = task.cancel.cancelled() => {}
+        () = task.clock.sleep(left) => {}
+    }
+    task.clock.sleep(CLEANUP).await;
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
+}

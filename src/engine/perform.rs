@@ -1,0 +1,335 @@
+//! One attempt at a run: claim, work, finish. The daemon and the CLI go the same way.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::events::{Event, What};
+use super::leader::Fence;
+use super::ledger;
+use super::recovery::{self, Ending};
+use super::request::{self, Request};
+use super::run::{Finished, Next, Record, RunId, Slot, Started, Why};
+use super::work::{Action, Attempt, Order, Outcome, Work};
+use crate::config::SourceName;
+use crate::error::{Error, Kind, Result};
+use crate::task::{Progress, Task};
+use crate::vault::decide::Decision;
+use crate::vault::layout::{self, BackupId};
+
+/// A run that may be started, and all that its claim will say.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The run.
+    pub run: RunId,
+    /// What is done.
+    pub order: Order,
+    /// Who asked.
+    pub principal: String,
+    /// Why.
+    pub why: Why,
+    /// How long the run may take from its first start.
+    pub deadline: Duration,
+    /// Of the leader that starts it.
+    pub fence: Fence,
+}
+
+impl Job {
+    /// What a request asks for.
+    pub(super) fn requested(request: &Request, fence: Fence) -> Self {
+        Job {
+            run: request.run.clone(),
+            order: request.order.clone(),
+            principal: request.principal.clone(),
+            why: Why::Request { local: request.local },
+            deadline: Duration::from_secs(request.deadline_s),
+            fence,
+        }
+    }
+}
+
+/// What came of trying to perform a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Performed {
+    /// The run is over, by us now or by somebody before.
+    Over,
+    /// Another attempt follows, not before this.
+    Later(Timestamp),
+    /// Somebody else holds the attempt.
+    Elsewhere,
+}
+
+/// Ends a run from outside.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    token: CancellationToken,
+    why: Arc<OnceLock<Reason>>,
+}
+
+/// Why a run is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Somebody wants it.
+    Asked,
+    /// The process ends; whoever comes next may go on.
+    Shutdown,
+}
+
+impl Stop {
+    /// Asks for the end; the first reason counts.
+    pub fn stop(&self, reason: Reason) {
+        let _ = self.why.set(reason);
+        self.token.cancel();
+    }
+
+    /// Returns when the end was asked for.
+    pub async fn stopped(&self) {
+        self.token.cancelled().await;
+    }
+
+    fn reason(&self) -> Option<Reason> {
+        self.why.get().copied()
+    }
+}
+
+/// A run that this process works on.
+#[derive(Clone, Debug)]
+pub(super) struct Active {
+    /// Its work.
+    pub order: Order,
+    /// How far it is.
+    pub progress: Progress,
+    /// Ends it.
+    pub stop: Stop,
+}
+
+/// Takes a run off the list of active ones when the attempt is done with, however that comes.
+struct Place<'a> {
+    engine: &'a Engine,
+    run: RunId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.engine.active().remove(&self.run);
+    }
+}
+
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a running attempt looks whether somebody asked for its end, in times of `TELL_EVERY`.
+const LOOK_EVERY: u32 = 5;
+
+/// For how long an end is written again and again while the store does not answer; then others close the attempt.
+const FINISH_PATIENCE: Duration = Duration::from_secs(15 * 60);
+const FINISH_PAUSE: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Claims the next attempt at a run and works on it, unless there is none or somebody else has it.
+    pub(super) async fn perform(&self, job: Job, stop: Stop, progress: Progress) -> Result<Performed> {
+        let Some(_place) = self.enter(&job, &stop, &progress) else { return Ok(Performed::Elsewhere) };
+        let record = ledger::read(&self.0.vault, &job.run).await?;
+        let number = match record.next(self.clock().now()) {
+            Next::Start(number) => number,
+            Next::Held => return Ok(Performed::Elsewhere),
+            Next::Later(at) => return Ok(Performed::Later(at)),
+            Next::Over => return Ok(Performed::Over),
+        };
+        let work = self.0.workshop.make(&job.order);
+        let store_now = self.0.vault.store.now().await?;
+        let ends = self.clock().monotonic();
+        let started = self.claimed(&job, number, &record, work.as_ref().ok(), store_now).await?;
+        let left = Duration::try_from(started.deadline.duration_since(store_now)).unwrap_or_default();
+        let task = self.task(&job, &stop, &progress, ends + left);
+        match ledger::claim(&self.0.vault, &started).await? {
+            Decision::Ours => {}
+            Decision::Theirs(_) => return Ok(Performed::Elsewhere),
+        }
+        self.tell(event(&job, What::Started { attempt: number }));
+        let ending = self.work(&job, work, &task, &started).await;
+        let finished = self.conclude(&started, ending, &stop, &progress).await?;
+        self.tell(event(&job, told(&started, &finished)));
+        Ok(finished.retry_at.map_or(Performed::Over, Performed::Later))
+    }
+
+    fn enter(&self, job: &Job, stop: &Stop, progress: &Progress) -> Option<Place<'_>> {
+        let mut active = self.active();
+        if active.contains_key(&job.run) {
+            return None;
+        }
+        let (order, progress, stop) = (job.order.clone(), progress.clone(), stop.clone());
+        active.insert(job.run.clone(), Active { order, progress, stop });
+        Some(Place { engine: self, run: job.run.clone() })
+    }
+
+    /// The claim as it will be written.
+    async fn claimed(
+        &self,
+        job: &Job,
+        attempt: u32,
+        before: &Record,
+        work: Option<&Box<dyn Work>>,
+        store_now: Timestamp,
+    ) -> Result<Started> {
+        let backup = match (work, &job.order.source) {
+            (Some(work), Some(source)) if job.order.action == Action::Backup => {
+                Some(Slot { id: self.next_backup(source).await?, kind: work.kind().to_owned() })
+            }
+            _ => None,
+        };
+        let first = before.tries.first().map(|first| first.started.deadline);
+        Ok(Started {
+            run: job.run.clone(),
+            attempt,
+            nonce: layout::nonce(),
+            holder: self.0.host.me().clone(),
+            started_at: self.clock().now(),
+            deadline: first.unwrap_or(store_now + job.deadline),
+            order: job.order.clone(),
+            backup,
+            principal: job.principal.clone(),
+            why: job.why.clone(),
+            generation: job.fence.generation(),
+        })
+    }
+
+    /// An id that is later than every manifest's, even after the clock was set back. Only manifests that are ahead of the
+    /// clock matter, so only those are listed.
+    async fn next_backup(&self, source: &SourceName) -> Result<BackupId> {
+        let (now, random) = (self.clock().now(), layout::random() as u32);
+        let after = layout::manifests_since(source, now);
+        let mut newest = None;
+        loop {
+            let at = newest.as_ref().unwrap_or(&after);
+            let page = self.0.vault.store.list(&layout::manifests(Some(source)), Some(at)).await?;
+            newest = page.entries.into_iter().last().map(|entry| entry.key).or(newest);
+            if !page.more {
+                break;
+            }
+        }
+        let newest = newest.as_ref().and_then(layout::backup_of_manifest);
+        Ok(BackupId::new(now, newest.as_ref().map(|backup| &backup.id), random))
+    }
+
+    fn task(&self, job: &Job, stop: &Stop, progress: &Progress, deadline: Duration) -> Task {
+        Task {
+            run: job.run.as_str().into(),
+            clock: self.clock().clone(),
+            deadline,
+            cancel: stop.token.clone(),
+            progress: progress.clone(),
+            limits: self.0.limits.clone(),
+            spool: self.0.spool.clone(),
+        }
+    }
+
+    /// Does the work and gives free what it claimed.
+    async fn work(
+        &self,
+        job: &Job,
+        work: Result<Box<dyn Work>>,
+        task: &Task,
+        started: &Started,
+    ) -> Result<Outcome> {
+        let work = work?;
+        self.0.gate.permits(&job.principal, &job.order).await?;
+        if work.needs_leader() {
+            require_leader(job)?;
+            job.fence.check().await?;
+        }
+        let attempt = Attempt {
+            run: job.run.clone(),
+            number: started.attempt,
+            principal: job.principal.as_str().into(),
+            backup: started.backup(),
+            deadline: started.deadline,
+            fence: job.fence.clone(),
+            engine: self.clone(),
+            held: Arc::default(),
+        };
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.0.executor.execute(work.as_ref(), task, &attempt) => outcome,
+            never = self.watch(job, &task.progress) => match never {},
+        };
+        task.progress.done(self.clock().monotonic());
+        let held = std::mem::take(&mut *attempt.held.lock().expect("no holder panics"));
+        for claim in held {
+            // A target that stays claimed is free once this attempt has its end, which is written next.
+            if let Err(error) = claim.release(&self.0.vault).await {
+                tracing::warn!(run = %job.run, %error, "a claim was not released");
+            }
+        }
+        outcome
+    }
+
+    /// Tells progress, and ends the run when somebody asked another process for it.
+    async fn watch(&self, job: &Job, progress: &Progress) -> std::convert::Infallible {
+        let mut rounds = 0u32;
+        loop {
+            self.clock().sleep(TELL_EVERY).await;
+            self.tell(event(job, What::Progress(progress.snapshot())));
+            rounds += 1;
+            if rounds.is_multiple_of(LOOK_EVERY)
+                && let Ok(Some(_)) = request::cancelled(&self.0.vault, &job.run).await
+                && let Some(active) = self.active().get(&job.run)
+            {
+                active.stop.stop(Reason::Asked);
+            }
+        }
+    }
+
+    /// Writes how the attempt ended, patiently: a store that is away for a while must not turn what was done into a riddle.
+    async fn conclude(
+        &self,
+        started: &Started,
+        result: Result<Outcome>,
+        stop: &Stop,
+        progress: &Progress,
+    ) -> Result<Finished> {
+        let ending = Ending::of(result, stop.reason(), progress.snapshot().steps);
+        let until = self.clock().monotonic() + FINISH_PATIENCE;
+        loop {
+            match recovery::close(self, started, &ending).await {
+                Err(error) if error.is_retryable() && self.clock().monotonic() < until => {
+                    tracing::warn!(run = %started.run, %error, "the end of an attempt is not written yet");
+                }
+                ended => return ended,
+            }
+            self.clock().sleep(FINISH_PAUSE).await;
+        }
+    }
+
+    /// The runs that this process works on.
+    pub fn running(&self) -> Vec<RunId> {
+        self.active().keys().cloned().collect()
+    }
+
+    /// Ends everything that this process works on.
+    pub(super) fn stop_all(&self, reason: Reason) {
+        for active in self.active().values() {
+            active.stop.stop(reason);
+        }
+    }
+}
+
+fn require_leader(job: &Job) -> Result<()> {
+    if job.fence.generation().is_some() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Refused, format!("{}, run {}", job.order, job.run), "only the leader may delete")
+        .hint("ask the daemon: `tidekeeper --server URL`"))
+}
+
+fn event(job: &Job, what: What) -> Event {
+    Event { run: job.run.clone(), action: job.order.action, source: job.order.source.clone(), what }
+}
+
+fn told(started: &Started, finished: &Finished) -> What {
+    let took = finished.finished_at.duration_since(started.started_at);
+    What::Finished { outcome: finished.outcome, status: finished.status, took_s: took.as_secs_f64() }
+}

@@ -1,0 +1,221 @@
+//! Ends attempts: one's own, and those that a dead process left open.
+//!
+//! An attempt at a backup that did not succeed is given up before its end is written: its manifest is created as `abandoned`.
+//! Where a manifest is there already, the backup exists, whatever its process thought or lived to say, and the
+//! manifest's status is the outcome.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::Engine;
+use super::host::Fate;
+use super::leader::Fence;
+use super::ledger;
+use super::perform::Reason;
+use super::run::{End, Finished, Problem, RunId, Started, retry_at};
+use super::work::{Outcome, Status};
+use crate::error::{Error, Kind, Result};
+use crate::task::Step;
+use crate::vault::abandon::abandon;
+use crate::vault::decide::Decision;
+use crate::vault::layout;
+use crate::vault::manifest::{self, Manifest};
+
+/// How long after its deadline an attempt may be closed, and a claim be passed over, though nobody knows whether its
+/// process lives: by then its own deadline has ended it, even if its machine was slow to wake up.
+pub const MARGIN: SignedDuration = SignedDuration::from_mins(15);
+
+/// How long one close may take while others wait for it.
+const CLOSE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How an attempt ended, before the vault has been asked about its backup.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    outcome: End,
+    status: Option<Status>,
+    summary: String,
+    detail: Value,
+    error: Option<Problem>,
+    steps: Vec<Step>,
+    /// Whether another attempt may help, and by whom.
+    again: Again,
+}
+
+/// Whether another attempt may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    No,
+    /// Yes, and the process that closes this one, or one like it, goes on.
+    Yes,
+    /// Yes, but only another process can.
+    ByOthers,
+}
+
+impl Ending {
+    /// What its own process says.
+    pub(super) fn of(result: Result<Outcome>, stopped: Option<Reason>, steps: Vec<Step>) -> Self {
+        let failed = |outcome, again, error: Option<&Error>| Ending {
+            outcome,
+            status: None,
+            summary: String::new(),
+            detail: Value::Null,
+            error: error.map(Problem::from),
+            steps: steps.clone(),
+            again,
+        };
+        match (result, stopped) {
+            (Ok(outcome), _) => Ending {
+                outcome: End::Succeeded,
+                status: Some(outcome.status),
+                summary: outcome.summary,
+                detail: outcome.detail,
+                error: None,
+                steps,
+                again: Again::No,
+            },
+            (Err(error), Some(Reason::Asked)) if error.kind() == Kind::Cancelled => {
+                failed(End::Cancelled, Again::No, None)
+            }
+            (Err(error), Some(Reason::Shutdown)) if error.kind() == Kind::Cancelled => {
+                failed(End::Interrupted, Again::ByOthers, Some(&shut_down(&error)))
+            }
+            (Err(error), _) => {
+                let again = if error.is_retryable() { Again::Yes } else { Again::No };
+                failed(End::Failed, again, Some(&error))
+            }
+        }
+    }
+
+    /// What others say of an attempt whose process is gone.
+    fn gone() -> Self {
+        let error = Error::new(Kind::Internal, "working on it", "its process ended before it did")
+            .hint("look at that process's log and at the kernel's (out of memory?)");
+        Ending {
+            outcome: End::Interrupted,
+            status: None,
+            summary: String::new(),
+            detail: Value::Null,
+            error: Some(Problem::from(&error)),
+            steps: Vec::new(),
+            again: Again::ByOthers,
+        }
+    }
+
+    /// The manifest is there: the backup exists.
+    fn committed(&self, manifest: &Manifest) -> Self {
+        let status = match manifest.status {
+            manifest::Status::Partial => Status::Partial,
+            manifest::Status::Suspect => Status::Suspect,
+            _ => Status::Succeeded,
+        };
+        Ending {
+            outcome: End::Succeeded,
+            status: Some(status),
+            summary: format!("{}: committed before the attempt ended otherwise", manifest.id),
+            detail: Value::Null,
+            again: Again::No,
+            ..self.clone()
+        }
+    }
+
+    fn written(&self, started: &Started, now: Timestamp) -> Finished {
+        let again = match self.again {
+            Again::No => false,
+            Again::Yes => true,
+            Again::ByOthers => !started.is_local(),
+        };
+        let retries = again && started.order.action.retries_by_itself();
+        let retry = retries.then(|| retry_at(&started.run, started.attempt, now, started.deadline));
+        Finished {
+            run: started.run.clone(),
+            attempt: started.attempt,
+            nonce: layout::nonce(),
+            outcome: self.outcome,
+            status: self.status,
+            summary: self.summary.clone(),
+            detail: self.detail.clone(),
+            error: self.error.clone(),
+            steps: self.steps.clone(),
+            finished_at: now,
+            retry_at: retry.flatten(),
+        }
+    }
+}
+
+fn shut_down(error: &Error) -> Error {
+    Error::new(Kind::Cancelled, error.doing(), "the daemon was shut down")
+}
+
+/// Ends an attempt: settles its backup, then writes its end. What counts is returned: somebody may have been faster.
+pub(super) async fn close(engine: &Engine, started: &Started, ending: &Ending) -> Result<Finished> {
+    let settled = match (ending.outcome, settle(engine, started, ending).await?) {
+        (End::Succeeded, _) | (_, None) => ending.clone(),
+        (_, Some(manifest)) => ending.committed(&manifest),
+    };
+    let finished = settled.written(started, engine.clock().now());
+    ledger::finish(&engine.0.vault, finished).await
+}
+
+/// Gives the attempt's backup up; the manifest, if it had been committed.
+async fn settle(engine: &Engine, started: &Started, ending: &Ending) -> Result<Option<Manifest>> {
+    let (Some(backup), Some(slot)) = (started.backup(), &started.backup) else { return Ok(None) };
+    if ending.outcome == End::Succeeded {
+        return Ok(None);
+    }
+    let reason = match &ending.error {
+        Some(problem) => problem.message.clone(),
+        None => "somebody asked for an end".to_owned(),
+    };
+    match abandon(&engine.0.vault, &backup, &slot.kind, &reason, started.generation).await? {
+        Decision::Theirs(found) if found.status != manifest::Status::Abandoned => Ok(Some(found)),
+        _ => Ok(None),
+    }
+}
+
+/// Closes what dead processes left open among the runs not older than `since` (among all, if none). `fence` is passed
+/// before each close.
+///
+/// # Errors
+/// `Clock` while the time cannot be trusted: then nothing is closed.
+pub(super) async fn recover(engine: &Engine, since: Option<Timestamp>, fence: &Fence) -> Result<()> {
+    for started in ledger::open(&engine.0.vault, since).await? {
+        if !is_gone(engine, &started).await? {
+            continue;
+        }
+        engine.trust_clock().await?;
+        fence.check().await?;
+        let finished = close(engine, &started, &Ending::gone()).await?;
+        tracing::info!(run = %started.run, outcome = ?finished.outcome, "closed what a dead process left");
+    }
+    Ok(())
+}
+
+/// Closes an attempt if its process is gone; whether it is closed now, by whomever.
+pub(super) async fn close_holder(engine: &Engine, run: &RunId, attempt: u32) -> Result<bool> {
+    let Some(found) = ledger::attempt(&engine.0.vault, run, attempt).await? else { return Ok(true) };
+    if found.finished.is_some() {
+        return Ok(true);
+    }
+    if !is_gone(engine, &found.started).await? {
+        return Ok(false);
+    }
+    engine.trust_clock().await?;
+    let ending = Ending::gone();
+    let closing = close(engine, &found.started, &ending);
+    engine.within(CLOSE_LIMIT, "closing what a dead process left", closing).await?;
+    Ok(true)
+}
+
+/// Whether nobody works on an attempt any more.
+pub(super) async fn is_gone(engine: &Engine, started: &Started) -> Result<bool> {
+    let host = &engine.0.host;
+    if started.holder.process == host.me().process {
+        return Ok(!engine.active().contains_key(&started.run));
+    }
+    if host.fate(&started.holder) == Fate::Gone {
+        return Ok(true);
+    }
+    Ok(engine.0.vault.store.now().await? > started.deadline + MARGIN)
+}

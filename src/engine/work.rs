@@ -1,0 +1,212 @@
+//! What can be done, without knowing how: the only view that the engine has of sources, retention, scrub and drills.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Engine;
+use super::claims::{self, Held};
+use super::leader::Fence;
+use super::recovery;
+use crate::config::SourceName;
+use crate::error::{Error, Kind, Result};
+use crate::task::Task;
+use crate::vault::layout::{BackupRef, RunId};
+
+/// What is done. Serialised in lower case; one that a newer build knows reads as `Other`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A source into the vault.
+    Backup,
+    /// A backup into a target.
+    Restore,
+    /// Every byte of a backup is read and checked.
+    Verify,
+    /// A backup is proved by restoring it into a sandbox.
+    Drill,
+    /// What is no longer wanted is deleted.
+    Retention,
+    /// The vault is searched for damage and leftovers.
+    Scrub,
+    /// A backup is pinned.
+    Hold,
+    /// It is pinned no more.
+    Unhold,
+    /// A suspect backup is declared good.
+    Accept,
+    /// Something that a newer build knows.
+    #[serde(other)]
+    Other,
+}
+
+impl Action {
+    /// The word in the vault, in metrics and on the terminal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Backup => "backup",
+            Action::Restore => "restore",
+            Action::Verify => "verify",
+            Action::Drill => "drill",
+            Action::Retention => "retention",
+            Action::Scrub => "scrub",
+            Action::Hold => "hold",
+            Action::Unhold => "unhold",
+            Action::Accept => "accept",
+            Action::Other => "other",
+        }
+    }
+
+    /// Whether a failed attempt is followed by another without anybody asking. A restore changes somebody's system, so
+    /// it waits for the operator; the rest comes round again on its own cadence.
+    pub fn retries_by_itself(self) -> bool {
+        self == Action::Backup
+    }
+
+    /// Whether it occupies its source: two such runs of one source do not overlap.
+    pub fn occupies_source(self) -> bool {
+        matches!(self, Action::Backup | Action::Restore | Action::Drill)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What somebody wants done: the body of a request. Two requests are the same when their orders are equal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// What.
+    pub action: Action,
+    /// To which source (or target), where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceName>,
+    /// What only the work itself understands.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub params: Value,
+}
+
+impl Order {
+    /// An order without parameters.
+    pub fn new(action: Action, source: Option<SourceName>) -> Self {
+        Order { action, source, params: Value::Null }
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "{} {source}", self.action),
+            None => write!(f, "{}", self.action),
+        }
+    }
+}
+
+/// How good what was done is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Everything asked for was done.
+    Succeeded,
+    /// Something is missing.
+    Partial,
+    /// It is there, and looks wrong.
+    Suspect,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// How good.
+    pub status: Status,
+    /// For people, one line: "20261121T060000Z-4k7q2m, 1.2 GB, 944,000 keys".
+    pub summary: String,
+    /// For machines: a manifest, a plan, a list of findings.
+    pub detail: Value,
+}
+
+/// Something that can be done, once or several times.
+#[async_trait]
+pub trait Work: Send + Sync {
+    /// What was ordered.
+    fn order(&self) -> &Order;
+
+    /// For a backup: the `kind` in the manifest, should the attempt have to be given up. Empty for all else.
+    fn kind(&self) -> &str {
+        ""
+    }
+
+    /// Whether only the leader may do it, because it deletes. It asks [`Attempt::fence`] before each effect.
+    fn needs_leader(&self) -> bool {
+        false
+    }
+
+    /// Does it: everything long under `task.guard`, so that a cancel or the deadline ends it soon.
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome>;
+}
+
+/// Makes works from orders, without connecting to anything. `app.rs` is one; tests have others.
+pub trait Workshop: Send + Sync {
+    /// The work that does this.
+    ///
+    /// # Errors
+    /// `Usage` or `NotFound` if the order names something unknown: the run then fails with that.
+    fn make(&self, order: &Order) -> Result<Box<dyn Work>>;
+}
+
+/// Which try at which run this is, and what belongs to it.
+#[derive(Clone)]
+pub struct Attempt {
+    /// The run.
+    pub run: RunId,
+    /// From 1.
+    pub number: u32,
+    /// Who asked for the run.
+    pub principal: Arc<str>,
+    /// For a backup: the id that this attempt, and no other, may commit.
+    pub backup: Option<BackupRef>,
+    /// When the run must have ended, by the store's clock.
+    pub deadline: Timestamp,
+    /// Says whether we still lead; passes always where leading is not needed.
+    pub fence: Fence,
+    pub(super) engine: Engine,
+    pub(super) held: Arc<Mutex<Vec<Held>>>,
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "attempt {} at run {}", self.number, self.run)
+    }
+}
+
+impl Attempt {
+    /// Claims a target by its identity, until this attempt ends. `label` names it for people.
+    ///
+    /// # Errors
+    /// `Conflict`, naming the run that holds it.
+    pub async fn claim(&self, identity: &str, label: &str) -> Result<()> {
+        let vault = &self.engine.0.vault;
+        let wanted = claims::Wanted { identity, label, run: &self.run, attempt: self.number, deadline: self.deadline };
+        // The second try is for a holder that turned out to be dead and was closed just now.
+        for _ in 0..2 {
+            let holder = match claims::claim(vault, &wanted).await? {
+                Ok(held) => {
+                    self.held.lock().expect("no holder panics").push(held);
+                    return Ok(());
+                }
+                Err(holder) => holder,
+            };
+            if !recovery::close_holder(&self.engine, &holder.run, holder.attempt).await? {
+                return Err(holder.refusal());
+            }
+        }
+        let why = "others claim it faster than we can";
+        Err(Error::new(Kind::Conflict, format!("claiming {label}"), why))
+    }
+}

@@ -1,0 +1,296 @@
+//! A connection to one server: TCP, TLS, `AUTH`, and one command at a time.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::address::Address;
+use super::config::{Access, Tls};
+use super::reply::{self, Reply};
+use super::tls;
+use crate::clock::SharedClock;
+use crate::error::{Context, Error, Kind, Result};
+
+/// How long a server may take to accept, with TLS and DNS.
+const DIAL: Duration = Duration::from_secs(10);
+
+/// How long a server may take to answer a command: it runs one at a time, and slow ones of others come first.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// The least room for a read, and how much is made when there is less: reads of a fast transfer fill what they get.
+const ROOM_MIN: usize = 64 << 10;
+const ROOM: usize = 1 << 20;
+
+/// What bytes go through.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A logged-in connection.
+pub struct Connection {
+    link: Box<dyn Duplex>,
+    buffer: BytesMut,
+    clock: SharedClock,
+    /// Whom it reaches.
+    pub address: Address,
+}
+
+/// Opens a socket, with TLS where `tls` says so. Nothing is said on it yet.
+pub async fn dial(address: &Address, tls: Option<&Tls>, clock: &SharedClock) -> Result<Box<dyn Duplex>> {
+    let doing = || format!("connecting to Redis at {address}");
+    let dialled = async {
+        let socket = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(|cause| {
+            Error::new(Kind::Unreachable, doing(), &cause)
+                .caused_by(cause)
+                .hint("is the address right, the server up, and a NetworkPolicy in the way?")
+        })?;
+        socket.set_nodelay(true).doing(doing())?;
+        match tls {
+            Some(tls) => secure(address, tls, socket).await,
+            None => Ok(Box::new(socket) as Box<dyn Duplex>),
+        }
+    };
+    let silent = || Error::new(Kind::Timeout, doing(), format!("no connection within {} s", DIAL.as_secs()));
+    within(clock, DIAL, dialled, silent).await
+}
+
+async fn secure(address: &Address, tls: &Tls, socket: TcpStream) -> Result<Box<dyn Duplex>> {
+    let doing = || format!("speaking TLS with Redis at {address}");
+    let host = tls.server_name.as_ref().unwrap_or(&address.host);
+    let name =
+        ServerName::try_from(host.clone()).map_err(|cause| Error::new(Kind::Config, doing(), cause))?;
+    let connector = TlsConnector::from(tls::client(tls)?);
+    let link = connector.connect(name, socket).await.map_err(|cause| refused_tls(doing(), cause))?;
+    Ok(Box::new(link))
+}
+
+fn refused_tls(doing: String, cause: std::io::Error) -> Error {
+    let certificate = cause
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some_and(|inner| matches!(inner, rustls::Error::InvalidCertificate(_)));
+    let (kind, hint) = match certificate {
+        true => (Kind::Denied, "set tls.ca_file to the CA that signs the server's certificate"),
+        false => {
+            (Kind::Unreachable, "does the server speak TLS on this port, and does it ask for a certificate?")
+        }
+    };
+    Error::new(kind, doing, &cause).caused_by(cause).hint(hint)
+}
+
+/// Waits for `work`, but no longer than `limit`.
+pub async fn within<T>(
+    clock: &SharedClock,
+    limit: Duration,
+    work: impl Future<Output = Result<T>>,
+    silent: impl FnOnce() -> Error,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = clock.sleep(limit) => Err(silent()),
+    }
+}
+
+impl Connection {
+    /// Dials and logs in.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Timeout`; `Denied` for a wrong password, a wrong user, or none where one is needed.
+    pub async fn open(address: &Address, access: &Access, clock: &SharedClock) -> Result<Self> {
+        let link = dial(address, access.tls.as_ref(), clock).await?;
+        let (clock, address) = (clock.clone(), address.clone());
+        let mut connection = Connection { link, buffer: BytesMut::new(), clock, address };
+        connection.log_in(access).await?;
+        Ok(connection)
+    }
+
+    async fn log_in(&mut self, access: &Access) -> Result<()> {
+        let Some(password) = &access.password else { return Ok(()) };
+        let password = password.read()?;
+        let reply = match &access.username {
+            Some(user) => self.call(&["AUTH", user, password.expose()]).await?,
+            None => self.call(&["AUTH", password.expose()]).await?,
+        };
+        match reply {
+            // A server without a password is told one all the same: that is no reason to stop.
+            Reply::Error(text) if text.contains("without any password configured") => Ok(()),
+            Reply::Error(text) => Err(self.refusal("AUTH", &text)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a command and waits for its answer, which may be an error of the server's.
+    pub async fn call(&mut self, words: &[&str]) -> Result<Reply> {
+        let name = words.first().copied().unwrap_or_default();
+        self.send(name, &reply::command(words)).await?;
+        self.reply(name, ANSWER).await
+    }
+
+    /// Sends a command; an error of the server's is ours.
+    pub async fn ask(&mut self, words: &[&str]) -> Result<Reply> {
+        match self.call(words).await? {
+            Reply::Error(text) => Err(self.refusal(&words[..words.len().min(2)].join(" "), &text)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Sends a command that only tells more; `None` if the server does not know it or refuses it to us.
+    pub async fn try_ask(&mut self, words: &[&str]) -> Result<Option<Reply>> {
+        Ok(match self.call(words).await? {
+            Reply::Error(_) => None,
+            reply => Some(reply),
+        })
+    }
+
+    /// Sends bytes. `name` is the command, for errors.
+    pub async fn send(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let doing = format!("sending {name} to Redis at {}", self.address);
+        let silent = || Error::new(Kind::Timeout, doing.clone(), "the server takes no bytes");
+        let sent = async { self.link.write_all(bytes).await.doing(doing.clone()) };
+        within(&self.clock, ANSWER, sent, silent).await
+    }
+
+    /// Waits for the answer to `name`, at most `limit` without a byte.
+    pub async fn reply(&mut self, name: &str, limit: Duration) -> Result<Reply> {
+        loop {
+            match reply::take(&mut self.buffer) {
+                Ok(Some(reply)) => return Ok(reply),
+                Ok(None) => {}
+                Err(cause) => {
+                    let doing = format!("reading the answer to {name} from {}", self.address);
+                    return Err(Error::new(Kind::Protocol, doing, cause)
+                        .hint("is this the port of a Redis, with TLS where the server has it?"));
+                }
+            }
+            if self.fill(&format!("the answer to {name}"), limit).await? == 0 {
+                let doing = format!("waiting for the answer to {name} from Redis at {}", self.address);
+                return Err(Error::new(Kind::Unreachable, doing, "the server closed the connection"));
+            }
+        }
+    }
+
+    /// Reads what has come, at most `limit` without a byte; 0 at the end. `awaited` is for errors.
+    pub async fn fill(&mut self, awaited: &str, limit: Duration) -> Result<usize> {
+        if self.buffer.capacity() - self.buffer.len() < ROOM_MIN {
+            self.buffer.reserve(ROOM);
+        }
+        let doing = format!("waiting for {awaited} from Redis at {}", self.address);
+        let silent = || {
+            let why = format!("nothing came for {} s", limit.as_secs());
+            Error::new(Kind::Timeout, doing.clone(), why).hint("is the server stuck, or the way to it?")
+        };
+        let read = async { self.link.read_buf(&mut self.buffer).await.doing(doing.clone()) };
+        within(&self.clock, limit, read, silent).await
+    }
+
+    /// The bytes that were read and not yet taken.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Takes the first `count` of the unread bytes, without copying them.
+    pub fn take(&mut self, count: usize) -> Bytes {
+        self.buffer.split_to(count).freeze()
+    }
+
+    /// Drops the first `count` of the unread bytes.
+    pub fn skip(&mut self, count: usize) {
+        self.buffer.advance(count);
+    }
+
+    /// The socket itself, once every answer has been read.
+    pub fn into_link(self) -> Box<dyn Duplex> {
+        self.link
+    }
+
+    /// Says goodbye. That it was not heard is no failure.
+    pub async fn close(mut self) {
+        let doing = format!("closing the connection to {}", self.address);
+        let closed = async { self.link.shutdown().await.doing(doing) };
+        let silent = || Error::new(Kind::Timeout, "closing", "slow");
+        let _ = within(&self.clock, Duration::from_secs(1), closed, silent).await;
+    }
+
+    /// What an error of the server's means to us.
+    pub fn refusal(&self, name: &str, text: &str) -> Error {
+        let doing = format!("{name} at Redis {}", self.address);
+        let code = text.split(' ').next().unwrap_or_default();
+        let error = |kind| Error::new(kind, doing, text);
+        match code {
+            "NOAUTH" => error(Kind::Denied).hint("set username and password_file of this Redis"),
+            "WRONGPASS" => error(Kind::Denied).hint("check username and password_file of this Redis"),
+            "NOPERM" => error(Kind::Denied).hint(
+                "give the user the rights that `tidekeeper permissions` prints: `ACL SETUSER USER +COMMAND`",
+            ),
+            "LOADING" => error(Kind::Unready).hint("the server loads its data; try again when it has"),
+            "MASTERDOWN" | "NOMASTERLINK" => {
+                error(Kind::Unready).hint("this replica has lost its master; look at `INFO replication`")
+            }
+            "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSYKEY" => error(Kind::Unready),
+            _ if text.contains("invalid password") || text.contains("invalid username-password") => {
+                error(Kind::Denied).hint("check username and password_file of this Redis")
+            }
+            _ if text.contains("max number of clients") => error(Kind::Unready),
+            _ if text.contains("unknown command") => error(Kind::Unsupported),
+            _ => error(Kind::Protocol),
+        }
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Connection to {}", self.address)
+    }
+}
+
+/// A connection of the `redis` crate over the same socket, TLS and log-in: for many commands at once.
+///
+/// Its driver is a task that ends with the last clone.
+pub async fn control(
+    address: &Address,
+    access: &Access,
+    clock: &SharedClock,
+) -> Result<redis::aio::MultiplexedConnection> {
+    let link = dial(address, access.tls.as_ref(), clock).await?;
+    let mut info = redis::RedisConnectionInfo::default().set_skip_set_lib_name();
+    if let Some(password) = &access.password {
+        info = info.set_password(password.read()?.expose());
+        if let Some(user) = &access.username {
+            info = info.set_username(user);
+        }
+    }
+    let doing = || format!("logging in to Redis at {address}");
+    let (mut ready, opened) = tokio::sync::oneshot::channel();
+    // The driver borrows what it was made from, so one task owns both; it gives up with whoever waits for it.
+    tokio::spawn(async move {
+        let made = tokio::select! {
+            made = redis::aio::MultiplexedConnection::new(&info, link) => made,
+            () = ready.closed() => return,
+        };
+        match made {
+            Ok((connection, driver)) => {
+                let _ = ready.send(Ok(connection));
+                driver.await;
+            }
+            Err(cause) => {
+                let _ = ready.send(Err(cause));
+            }
+        }
+    });
+    let opened = async {
+        let opened = opened.await.map_err(|cause| Error::new(Kind::Internal, doing(), cause))?;
+        opened.map_err(|cause| {
+            let kind = if cause.is_io_error() { Kind::Unreachable } else { Kind::Denied };
+            Error::new(kind, doing(), &cause)
+                .caused_by(cause)
+                .hint("check username and password_file of this Redis")
+        })
+    };
+    let silent = || Error::new(Kind::Timeout, doing(), format!("no answer within {} s", ANSWER.as_secs()));
+    within(clock, ANSWER, opened, silent).await
+}
