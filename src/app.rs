@@ -137,7 +137,8 @@ fn find<'a>(
         return Ok(&**system);
     }
     let near = systems.keys().min_by_key(|known| strsim::levenshtein(known.as_str(), name.as_str()));
-    let error = Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
+    let error =
+        Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
     Err(match near {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error.hint(format!("the configuration names no {what}s; with --vault alone there is none")),
@@ -146,8 +147,9 @@ fn find<'a>(
 
 /// An order's parameters as the type of its work.
 fn params<T: DeserializeOwned>(order: &Order) -> Result<T> {
-    serde_json::from_value(order.params.clone())
-        .map_err(|cause| Error::new(Kind::Usage, format!("reading the order to {order}"), &cause).caused_by(cause))
+    serde_json::from_value(order.params.clone()).map_err(|cause| {
+        Error::new(Kind::Usage, format!("reading the order to {order}"), &cause).caused_by(cause)
+    })
 }
 
 /// What the configuration's own parts became.

@@ -49,7 +49,10 @@ pub async fn put(stage: &Stage, name: &str, body: Bytes) -> Key {
     }
     let upload = stage.store.begin_upload(&key).await.unwrap();
     for (n, part) in body.chunks(8 << 20).enumerate() {
-        upload.put_part(n as u32 + 1, tidekeeper::vault::store::Part::Bytes(body.slice_ref(part))).await.unwrap();
+        upload
+            .put_part(n as u32 + 1, tidekeeper::vault::store::Part::Bytes(body.slice_ref(part)))
+            .await
+            .unwrap();
     }
     assert_eq!(upload.finish().await.unwrap(), Create::Created);
     key

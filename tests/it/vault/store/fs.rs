@@ -21,7 +21,9 @@ fn fresh() -> (TempDir, FsStore) {
 
 fn names(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).map(|names| {
-        names.map(|name| name.expect("it can be read").file_name().into_string().expect("it is text")).collect()
+        names
+            .map(|name| name.expect("it can be read").file_name().into_string().expect("it is text"))
+            .collect()
     });
     let mut names: Vec<String> = names.unwrap_or_default();
     names.sort();
@@ -133,8 +135,11 @@ async fn ten_thousand_manifests_are_listed_and_read() {
     let listed = list_all(&*store, "manifests/").await.unwrap();
     assert_eq!(listed.len(), 10_000);
     assert!(listed.is_sorted_by(|a, b| a.key < b.key));
-    let bodies: Vec<_> = stream::iter(&listed).map(|entry| store.get(&entry.key)).buffered(64).try_collect().await.unwrap();
-    assert!(bodies.iter().zip(0..).all(|(body, n)| body.as_deref() == Some(format!("{{\"n\": {n}}}").as_bytes())));
+    let bodies: Vec<_> =
+        stream::iter(&listed).map(|entry| store.get(&entry.key)).buffered(64).try_collect().await.unwrap();
+    assert!(
+        bodies.iter().zip(0..).all(|(body, n)| body.as_deref() == Some(format!("{{\"n\": {n}}}").as_bytes()))
+    );
 }
 
 /// Runs one ignored test of this binary in a mount namespace where `VAULT_DISK` is a small disk of its own.

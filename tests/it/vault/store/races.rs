@@ -13,7 +13,10 @@ pub fn all() -> Vec<Case> {
     vec![
         Case { promise: "of 16 racing creators exactly one wins", test: |stage| creators(stage).boxed() },
         Case { promise: "of 16 racing uploads exactly one wins", test: |stage| uploads(stage).boxed() },
-        Case { promise: "creators survive deletions beside them", test: |stage| beside_deletions(stage).boxed() },
+        Case {
+            promise: "creators survive deletions beside them",
+            test: |stage| beside_deletions(stage).boxed(),
+        },
     ]
 }
 

@@ -138,7 +138,8 @@ async fn open_uploads_are_listed_over_many_pages() {
         async move { drop(store.begin_upload(&Key::new(format!("data/{n:04}"))).await.unwrap()) }
     });
     futures_util::stream::iter(begun).buffer_unordered(16).collect::<Vec<()>>().await;
-    let mut keys: Vec<_> = store.open_uploads("data/").await.unwrap().into_iter().map(|open| open.key).collect();
+    let mut keys: Vec<_> =
+        store.open_uploads("data/").await.unwrap().into_iter().map(|open| open.key).collect();
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), 1_010);
@@ -205,7 +206,8 @@ async fn places_in_one_bucket_do_not_see_each_other() {
     let server = s3::versitygw().await;
     let place = server.place();
     let longer = S3Place { prefix: format!("{}-b", place.prefix), ..place.clone() };
-    let (a, b) = (server.store_at(&place, SystemClock::shared()), server.store_at(&longer, SystemClock::shared()));
+    let (a, b) =
+        (server.store_at(&place, SystemClock::shared()), server.store_at(&longer, SystemClock::shared()));
     created(&a, "x", 1).await;
     created(&b, "y", 1).await;
     let keys = async |store: &Arc<dyn Store>| {

@@ -62,8 +62,11 @@ async fn run(name: &'static str, store: SharedStore, sequential: Vec<Case>, raci
         let outcome = if ended.is_ok() { Outcome::Held } else { Outcome::Broken };
         outcomes.push((case.promise, outcome));
     }
-    let broken: Vec<_> =
-        outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Broken).map(|(promise, _)| *promise).collect();
+    let broken: Vec<_> = outcomes
+        .iter()
+        .filter(|(_, outcome)| *outcome == Outcome::Broken)
+        .map(|(promise, _)| *promise)
+        .collect();
     note(name, outcomes);
     println!("{}", table());
     assert!(broken.is_empty(), "{name} breaks its promises: {broken:#?}");

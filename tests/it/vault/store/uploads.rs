@@ -16,16 +16,28 @@ const PART: usize = 5 << 20;
 
 pub fn all() -> Vec<Case> {
     vec![
-        Case { promise: "an upload is visible when finished, not before", test: |stage| visible(stage).boxed() },
+        Case {
+            promise: "an upload is visible when finished, not before",
+            test: |stage| visible(stage).boxed(),
+        },
         Case { promise: "an upload without parts is an empty object", test: |stage| no_parts(stage).boxed() },
         Case { promise: "an upload never replaces an object", test: |stage| never_replaces(stage).boxed() },
         Case { promise: "finishing twice tells that it exists", test: |stage| finished_twice(stage).boxed() },
-        Case { promise: "parts may come at once and in any order", test: |stage| parallel_parts(stage).boxed() },
+        Case {
+            promise: "parts may come at once and in any order",
+            test: |stage| parallel_parts(stage).boxed(),
+        },
         Case { promise: "parts may have any sizes", test: |stage| any_sizes(stage).boxed() },
         Case { promise: "a repeated part replaces", test: |stage| repeated_part(stage).boxed() },
-        Case { promise: "a part may be a section of an unlinked file", test: |stage| from_file(stage).boxed() },
+        Case {
+            promise: "a part may be a section of an unlinked file",
+            test: |stage| from_file(stage).boxed(),
+        },
         Case { promise: "an aborted upload leaves nothing", test: |stage| aborted(stage).boxed() },
-        Case { promise: "an abandoned upload is listed, and can be ended", test: |stage| abandoned(stage).boxed() },
+        Case {
+            promise: "an abandoned upload is listed, and can be ended",
+            test: |stage| abandoned(stage).boxed(),
+        },
         Case { promise: "64 MiB in scheduled parts come back", test: |stage| big(stage).boxed() },
     ]
 }
@@ -121,7 +133,8 @@ async fn from_file(stage: Stage) {
     let (key, body) = (stage.key("spooled"), pattern(2 * PART + 500));
     let file = unlinked(&body);
     let upload = stage.store.begin_upload(&key).await.unwrap();
-    let section = |offset: usize, len: usize| Part::File { file: file.clone(), offset: offset as u64, len: len as u64 };
+    let section =
+        |offset: usize, len: usize| Part::File { file: file.clone(), offset: offset as u64, len: len as u64 };
     let (second, first) = tokio::join!(
         upload.put_part(2, section(100 + PART, PART + 300)),
         upload.put_part(1, section(100, PART)),
@@ -132,7 +145,10 @@ async fn from_file(stage: Stage) {
     assert!(read(&*stage.store, &key, 0..expected.len() as u64).await.unwrap() == expected);
 
     let upload = stage.store.begin_upload(&stage.key("too-long")).await.unwrap();
-    assert!(upload.put_part(1, section(body.len() - 10, 11)).await.is_err(), "the file ends before the section");
+    assert!(
+        upload.put_part(1, section(body.len() - 10, 11)).await.is_err(),
+        "the file ends before the section"
+    );
     upload.abort().await.unwrap();
 }
 
