@@ -39,7 +39,7 @@ pub use self::verify::Verify;
 pub use self::views::BackupView;
 
 /// Every kind of source there is. A new source is its folder and its line here.
-pub const KINDS: &[&dyn source::Kind] = &[];
+pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis];
 
 /// The kind of this name, if this build has it.
 pub fn kind(name: &str) -> Option<&'static dyn source::Kind> {
@@ -124,14 +124,13 @@ impl App {
         }
     }
 
-    /// The engine of this process: all works, the configured schedules, on this host's word.
+    /// An engine that does this app's works, in this process.
     ///
     /// # Errors
     /// `Config` for a schedule that cannot be read.
     pub fn engine(&self) -> Result<Engine> {
         let host = LocalHost::new(&self.vault.process, None);
-        let workshop = Arc::new(self.clone());
-        let parts = Parts::new(self.vault.clone(), workshop, Arc::new(host), self.spool.clone());
+        let parts = Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());
         Engine::new(Parts {
             limits: Arc::new(self.config.limits.clone()),
             schedules: self.config.schedules.clone(),
