@@ -9,8 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::config::node::Problem;
-use crate::config::load::refuse;
-use crate::config::{Config, Entry, SourceName};
+use crate::config::{self, Config, Entry, SourceName};
 use crate::engine::work::Order;
 use crate::error::{Error, Kind, Result};
 use crate::source::{self, Configured};
@@ -63,7 +62,7 @@ impl App {
     /// # Errors
     /// `Config` with every problem in the sources' own parts; those of the spool's folder.
     pub fn new(config: Config, vault: Vault, clock: SharedClock) -> Result<Self> {
-        let systems = Systems::configure(&config).map_err(refuse)?;
+        let systems = Systems::configure(&config).map_err(config::refuse)?;
         let spool = Spool::new(&config.limits, clock.clone())?;
         Ok(App {
             catalog: Catalog::new(&vault),

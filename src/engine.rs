@@ -21,13 +21,14 @@ use self::executor::{Executor, InProcess};
 use self::host::Host;
 use self::perform::Active;
 use self::run::{Problem, RunId};
-use self::steady::Steady;
 use self::work::{Order, Workshop};
 use crate::clock::SharedClock;
 use crate::config::{Schedule, SourceName};
 use crate::error::{Error, Kind, Result};
 use crate::task::{Limits, Spool};
 use crate::vault::Vault;
+use crate::vault::catalog::Catalog;
+use crate::vault::store_clock::{StoreClock, Trust};
 
 pub mod claims;
 pub mod command;
@@ -45,8 +46,8 @@ pub mod request;
 pub mod run;
 pub mod schedule;
 pub mod serve;
-pub mod steady;
 pub mod switches;
+pub mod views;
 
 pub mod work;
 
@@ -71,12 +72,18 @@ pub struct Parts {
     pub schedules: Vec<Schedule>,
     /// All sources of the configuration, with a schedule or without.
     pub sources: Vec<SourceName>,
+    /// The process's view of the backups.
+    pub catalog: Catalog,
+    /// The process's watch over its clocks.
+    pub store_clock: Arc<StoreClock>,
 }
 
 impl Parts {
     /// An engine without schedules that runs everything in this process, for whoever asks.
     pub fn new(vault: Vault, workshop: Arc<dyn Workshop>, host: Arc<dyn Host>, spool: Spool) -> Self {
         Parts {
+            catalog: Catalog::new(&vault),
+            store_clock: Arc::new(StoreClock::new(vault.clock.clone())),
             vault,
             workshop,
             host,
@@ -128,7 +135,8 @@ struct Core {
     active: Mutex<BTreeMap<RunId, Active>>,
     events: broadcast::Sender<events::Event>,
     health: Mutex<Health>,
-    steady: Mutex<Steady>,
+    catalog: Catalog,
+    store_clock: Arc<StoreClock>,
     wake: Notify,
     news: AtomicBool,
     closing: AtomicBool,
@@ -173,7 +181,6 @@ impl Engine {
         sources.extend(timetable.sources().into_iter().cloned());
         sources.sort();
         sources.dedup();
-        let steady = Mutex::new(Steady::new(parts.vault.clock.as_ref()));
         Ok(Engine(Arc::new(Core {
             vault: parts.vault,
             workshop: parts.workshop,
@@ -187,7 +194,8 @@ impl Engine {
             active: Mutex::default(),
             events: events::channel(),
             health: Mutex::default(),
-            steady,
+            catalog: parts.catalog,
+            store_clock: parts.store_clock,
             wake: Notify::new(),
             news: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -222,14 +230,17 @@ impl Engine {
         self.0.active.lock().expect("no holder panics")
     }
 
-    /// Passes while the time can be trusted: by the store's clock and by the monotonic one.
+    /// Passes while the time can be trusted.
     ///
     /// # Errors
-    /// `Clock`, saying which of them disagrees.
-    pub async fn trust_clock(&self) -> Result<()> {
-        let store = self.0.vault.store.now().await?;
-        let (wall, monotonic) = (self.clock().now(), self.clock().monotonic());
-        self.0.steady.lock().expect("no holder panics").check(wall, monotonic, store)
+    /// `Clock`, saying what speaks against it.
+    async fn trust_clock(&self) -> Result<()> {
+        let reading = self.0.store_clock.read(self.0.vault.store.as_ref(), None).await?;
+        match reading.trust {
+            Trust::Yes => Ok(()),
+            Trust::No(why) => Err(Error::new(Kind::Clock, "trusting the clock", why)
+                .hint("let NTP or chrony keep this machine's clock")),
+        }
     }
 
     /// Waits for `work`, but no longer than `limit`.

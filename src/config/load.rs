@@ -23,8 +23,8 @@ pub struct Known<'a> {
     pub kinds: &'a [&'static str],
     /// The environment.
     pub env: &'a Env<'a>,
-    /// Checks a source's or target's own part, whose path of keys is given.
-    pub part: &'a mut dyn FnMut(&Entry, &str) -> Vec<Problem>,
+    /// Checks a source's or target's own part. Keys of its problems begin with the kind: `<kind>.url`.
+    pub part: &'a mut dyn FnMut(&Entry) -> Vec<Problem>,
 }
 
 /// Reads `tidekeeper.yaml` and the schedules it points to.
@@ -125,7 +125,8 @@ impl Loader<'_> {
         }
         let (kind, part) = self.known.kinds.iter().find_map(|kind| Some((*kind, item.get(kind)?)))?;
         let entry = Entry { name, kind: kind.to_owned(), part: part.clone() };
-        self.problems.extend((self.known.part)(&entry, &shape::join(path, kind)));
+        let problems = (self.known.part)(&entry).into_iter();
+        self.problems.extend(problems.map(|found| Problem { key: shape::join(path, &found.key), ..found }));
         Some(entry)
     }
 

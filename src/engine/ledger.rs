@@ -85,6 +85,11 @@ pub async fn scan(vault: &Vault, since: Option<Timestamp>, mut visit: impl FnMut
     }
 }
 
+/// Visits the traces of the runs of one day, in order.
+pub async fn scan_day(vault: &Vault, day: Timestamp, mut visit: impl FnMut(Trace)) -> Result<()> {
+    scan_prefix(vault, &layout::runs_of_day(day), None, &mut visit).await
+}
+
 async fn scan_prefix(
     vault: &Vault,
     prefix: &str,

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Engine;
 use super::host::Fate;
@@ -18,9 +18,10 @@ use super::run::{End, Finished, Problem, RunId, Started, retry_at};
 use super::work::{Outcome, Status};
 use crate::error::{Error, Kind, Result};
 use crate::task::Step;
-use crate::vault::decide::{Decision, decide};
-use crate::vault::layout::{self, BackupRef};
-use crate::vault::manifest::{self, Contents, Manifest};
+use crate::vault::abandon::abandon;
+use crate::vault::decide::Decision;
+use crate::vault::layout;
+use crate::vault::manifest::{self, Manifest};
 
 /// How long after its deadline an attempt may be closed, and a claim be passed over, though nobody knows whether its
 /// process lives: by then its own deadline has ended it, even if its machine was slow to wake up.
@@ -167,41 +168,9 @@ async fn settle(engine: &Engine, started: &Started, ending: &Ending) -> Result<O
         Some(problem) => problem.message.clone(),
         None => "somebody asked for an end".to_owned(),
     };
-    let given_up = given_up(engine, started, &backup, &slot.kind, reason);
-    let vault = &engine.0.vault;
-    let key = layout::manifest(&backup);
-    match decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &given_up).await? {
+    match abandon(&engine.0.vault, &backup, &slot.kind, &reason, started.generation).await? {
         Decision::Theirs(found) if found.status != manifest::Status::Abandoned => Ok(Some(found)),
         _ => Ok(None),
-    }
-}
-
-/// The manifest of a backup that holds nothing.
-fn given_up(engine: &Engine, started: &Started, backup: &BackupRef, kind: &str, reason: String) -> Manifest {
-    Manifest {
-        format: layout::FORMAT,
-        id: backup.id.clone(),
-        source: backup.source.clone(),
-        kind: kind.to_owned(),
-        status: manifest::Status::Abandoned,
-        reason: Some(reason),
-        started_at: started.started_at,
-        finished_at: engine.clock().now(),
-        tool: concat!("tidekeeper ", env!("CARGO_PKG_VERSION")).to_owned(),
-        writer: layout::nonce(),
-        run: Some(started.run.to_string()),
-        origin: None,
-        consistency: None,
-        artifacts: Vec::new(),
-        contents: Contents::default(),
-        omissions: Vec::new(),
-        requires: Vec::new(),
-        encryption: None,
-        timeline: None,
-        leader_generation: started.generation,
-        previous: None,
-        signature: None,
-        unknown: Map::new(),
     }
 }
 

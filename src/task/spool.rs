@@ -1,6 +1,6 @@
 //! Where stored bytes wait on disk until the vault has taken them: bounded, shared by all runs of a process.
 //!
-//! A source must be read at its own speed (a slow reader lengthens a Redis' fork), and a vault takes bytes at its own.
+//! A source must be read at its own speed (a slow reader can cost the server memory), and a vault takes bytes at its own.
 //! Between them is a file without a name, so that a crash leaves nothing behind. Its bytes count against one budget
 //! for the whole process; what the vault has taken is given back to the disk and to the budget.
 
@@ -14,16 +14,16 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::Limits;
 use super::pace::Pace;
 use crate::clock::SharedClock;
-use crate::config::Limits;
 use crate::error::{Context, Error, Kind, Result};
 
 /// The smallest `spool_max` that lets one artifact flow: a part on its way out, and one that fills.
 pub const SPOOL_MIN: u64 = 16 << 20;
 
-/// How long a writer waits for space before it fails. A Redis hangs up on a replica that does not read for
-/// `repl-timeout`, 60 s unless configured otherwise; ours is the better message, so it must come first.
+/// How long a writer waits for space before it fails. A server hangs up on a replica that does not read, by default
+/// after 60 s; ours is the better message, so it must come first.
 pub const STALL_LIMIT: Duration = Duration::from_secs(50);
 
 /// The budget is counted in pages, because holes are punched in pages.
@@ -47,12 +47,12 @@ impl Spool {
     ///
     /// # Errors
     /// If the directory cannot be made or written, or `spool_max` is below [`SPOOL_MIN`].
-    pub fn new(limits: &Limits, clock: &SharedClock) -> Result<Self> {
+    pub fn new(limits: &Limits, clock: SharedClock) -> Result<Self> {
         Spool::with_stall_limit(limits, clock, STALL_LIMIT)
     }
 
     /// As [`new`](Spool::new), with another limit than [`STALL_LIMIT`].
-    pub fn with_stall_limit(limits: &Limits, clock: &SharedClock, stall_limit: Duration) -> Result<Self> {
+    pub fn with_stall_limit(limits: &Limits, clock: SharedClock, stall_limit: Duration) -> Result<Self> {
         let doing = || format!("preparing spool_dir {}", limits.spool_dir.display());
         if limits.spool_max < SPOOL_MIN {
             let why = format!("spool_max is {} bytes, and at least {SPOOL_MIN} are needed", limits.spool_max);
@@ -64,7 +64,7 @@ impl Spool {
         probe.write_all_at(&[0; PAGE as usize], 0).doing(doing()).map_err(advise)?;
         let free = Arc::new(Semaphore::new((limits.spool_max / PAGE) as usize));
         let pace = Pace::new(limits.upload_rate, clock.clone());
-        let inner = Inner { limits: limits.clone(), clock: clock.clone(), stall_limit, free, pace };
+        let inner = Inner { limits: limits.clone(), clock, stall_limit, free, pace };
         Ok(Spool(Arc::new(inner)))
     }
 

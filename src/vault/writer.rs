@@ -19,7 +19,8 @@ use super::decide::{Decision, decide, encode};
 use super::details::{DETAILS, Details, REST, Rest};
 use super::layout::{self, BackupRef, FORMAT};
 use super::manifest::{
-    Artifact, Codec, Consistency, Contents, EncryptedTo, MANIFEST_MAX, Manifest, Omission, Origin, Status,
+    Artifact, Codec, Consistency, Contents, EncryptedTo, Level, MANIFEST_MAX, Manifest, Omission, Origin,
+    Status,
 };
 use super::store::{Key, SMALL_OBJECT_MAX};
 use crate::error::{Error, Kind, Result};
@@ -80,6 +81,38 @@ pub struct Capture {
     pub omissions: Vec<Omission>,
 }
 
+impl Capture {
+    /// Adds what another slice of the same backup says. Two slices are of two moments, even if each is of one.
+    pub fn absorb(&mut self, slice: Capture) {
+        self.origin = self.origin.take().or(slice.origin);
+        self.consistency = match (self.consistency.take(), slice.consistency) {
+            (Some(one), Some(other)) => Some(both(one, other)),
+            (one, other) => one.or(other),
+        };
+        self.contents.items += slice.contents.items;
+        self.contents.namespaces.extend(slice.contents.namespaces);
+        self.contents.facts.extend(slice.contents.facts);
+        self.details.extend(slice.details);
+        self.omissions.extend(slice.omissions);
+    }
+}
+
+/// What two slices are of: the same moment, or a span that holds both.
+fn both(one: Consistency, other: Consistency) -> Consistency {
+    if one == other {
+        return one;
+    }
+    let moments =
+        |get: fn(&Consistency) -> Option<Timestamp>| [get(&one).or(one.at), get(&other).or(other.at)];
+    Consistency {
+        level: Level::PerType,
+        at: None,
+        from: moments(|of| of.from).into_iter().flatten().min(),
+        to: moments(|of| of.to).into_iter().flatten().max(),
+        position: one.position.into_iter().chain(other.position).collect(),
+    }
+}
+
 impl BackupWriter {
     /// Begins an attempt at `backup`; nothing is written yet.
     pub fn new(vault: &Vault, backup: BackupRef, kind: &str, task: &Task, started_at: Timestamp) -> Self {
@@ -105,6 +138,11 @@ impl BackupWriter {
     /// The nonce of this attempt: a part of its data keys, and the `writer` of its manifest.
     pub fn attempt(&self) -> &str {
         &self.attempt
+    }
+
+    /// How many plain bytes the artifacts have that are finished.
+    pub fn plain_bytes(&self) -> u64 {
+        lock(&self.written).artifacts.iter().map(|artifact| artifact.plain.bytes).sum()
     }
 
     /// Begins an artifact; needs a tokio runtime. Several may be written at the same time.

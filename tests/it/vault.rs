@@ -5,6 +5,7 @@ mod deletion;
 mod estate;
 mod hold;
 mod manifest;
+mod place;
 mod probe;
 mod reader;
 mod retention;

@@ -172,7 +172,7 @@ impl Estate {
             deadline: self.clock.monotonic() + HOUR,
             cancel: Default::default(),
             progress: Default::default(),
-            spool: Spool::new(&limits, &clock).expect("a spool"),
+            spool: Spool::new(&limits, clock.clone()).expect("a spool"),
             limits: Arc::new(limits),
         }
     }

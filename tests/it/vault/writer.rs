@@ -20,7 +20,7 @@ fn task(clock: &SharedClock, dir: &std::path::Path) -> Task {
         deadline: Duration::from_secs(60),
         cancel: Default::default(),
         progress: Default::default(),
-        spool: Spool::new(&limits, clock).expect("a spool"),
+        spool: Spool::new(&limits, clock.clone()).expect("a spool"),
         limits: Arc::new(limits),
     }
 }

@@ -1,0 +1,186 @@
+//! How a source fares: its newest backups, what is due, and what is wrong, with what to do about it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::{Filter, RunView};
+use crate::config::SourceName;
+use crate::engine::Engine;
+use crate::engine::due::Line;
+use crate::engine::run::{RunId, State};
+use crate::engine::switches::{self, Position, Switch};
+use crate::engine::work::Action;
+use crate::error::Result;
+use crate::vault::catalog::{Listing, Proven, Row, latest};
+use crate::vault::layout::BackupRef;
+use crate::vault::manifest::Status;
+
+/// How a source fares.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SourceView {
+    /// Which.
+    pub source: SourceName,
+    /// The newest backup, whatever it is worth.
+    pub last_backup: Option<BackupView>,
+    /// The newest from which all can be restored.
+    pub last_good: Option<BackupView>,
+    /// The age of the newest restorable point, in seconds.
+    pub rpo_s: Option<i64>,
+    /// The newest backup that was proven, and how.
+    pub proven: Option<ProofView>,
+    /// When the next backup is due; none without a schedule, or while it is suspended.
+    pub next_due: Option<Timestamp>,
+    /// Who suspended the schedule, and why.
+    pub suspended: Option<String>,
+    /// What works on it.
+    pub running: Vec<RunId>,
+    /// The newest run that is over.
+    pub last_run: Option<RunView>,
+    /// What is wrong, worst first.
+    pub problems: Vec<Advice>,
+}
+
+/// A backup in a line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BackupView {
+    /// Which.
+    pub backup: BackupRef,
+    /// What it is worth; none if its manifest cannot be read.
+    pub status: Option<Status>,
+    /// The moment it is of.
+    pub at: Timestamp,
+}
+
+impl BackupView {
+    fn of(row: &Row) -> Self {
+        let summary = row.manifest.as_ref().ok();
+        let at = summary.map(|summary| summary.at.unwrap_or(summary.started_at));
+        let at = at.unwrap_or_else(|| row.backup.id.time());
+        BackupView { backup: row.backup.clone(), status: row.status().cloned(), at }
+    }
+}
+
+/// A proof, and of which backup.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProofView {
+    /// Of which.
+    pub backup: BackupRef,
+    /// What was found, and when.
+    #[serde(flatten)]
+    pub proof: Proven,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// What.
+    pub what: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+/// How many runs are looked through for those of one source.
+const RUNS: usize = 20;
+
+/// So many intervals without a good backup are too many: one may fail, and the next may still be under way.
+const INTERVALS: i32 = 2;
+
+impl Engine {
+    /// How every source fares, by name.
+    pub async fn status(&self) -> Result<Vec<SourceView>> {
+        let switches = switches::read_all(&self.0.vault, &Default::default()).await?;
+        let listing = self.0.catalog.list(None).await?;
+        let mut views = Vec::new();
+        for source in &self.0.sources {
+            let filter = Filter { source: Some(source.clone()), limit: RUNS, ..Filter::default() };
+            let runs = self.runs(&filter).await?;
+            let lines: Vec<&Line> = self.0.timetable.of(source).collect();
+            let switch = switches.get(&switches::of_schedule(source));
+            let facts = Facts { now: self.clock().now(), listing: &listing, runs: &runs, lines: &lines, switch };
+            views.push(facts.view(source));
+        }
+        Ok(views)
+    }
+}
+
+/// What a source's status is made of. From here on it is pure.
+struct Facts<'a> {
+    now: Timestamp,
+    listing: &'a Listing,
+    runs: &'a [RunView],
+    lines: &'a [&'a Line],
+    switch: Option<&'a Switch>,
+}
+
+impl Facts<'_> {
+    fn view(&self, source: &SourceName) -> SourceView {
+        let exists = |row: &&Row| row.status() != Some(&Status::Abandoned);
+        let good = latest(self.listing.of(source)).map(BackupView::of);
+        let suspended = self.switch.filter(|switch| switch.position == Position::Suspended);
+        let running = self.runs.iter().filter(|run| run.state == State::Running);
+        let mut view = SourceView {
+            source: source.clone(),
+            last_backup: self.listing.of(source).find(exists).map(BackupView::of),
+            rpo_s: good.as_ref().map(|good| self.now.duration_since(good.at).as_secs()),
+            last_good: good,
+            proven: self.listing.of(source).find_map(|row| {
+                Some(ProofView { backup: row.backup.clone(), proof: row.marks.proven()?.clone() })
+            }),
+            next_due: self.backups().filter_map(|line| line.next(self.now)).min().filter(|_| suspended.is_none()),
+            suspended: suspended.map(|switch| format!("{} since {}: {}", switch.principal, switch.at, switch.reason)),
+            running: running.map(|run| run.run.clone()).collect(),
+            last_run: self.runs.iter().find(|run| run.state.is_over()).cloned(),
+            problems: Vec::new(),
+        };
+        view.problems = self.problems(&view);
+        view
+    }
+
+    fn backups(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().copied().filter(|line| line.action == Action::Backup)
+    }
+
+    fn problems(&self, view: &SourceView) -> Vec<Advice> {
+        let mut problems = Vec::new();
+        let mut say = |what: String, advice: String| problems.push(Advice { what, advice });
+        let source = &view.source;
+        match (&view.last_good, self.longest_age()) {
+            (None, _) => say("there is no good backup".into(), format!("tidekeeper backup {source}")),
+            (Some(good), Some(longest)) if self.now.duration_since(good.at) > longest => say(
+                format!("the newest good backup is of {}, more than {INTERVALS} intervals ago", good.at),
+                format!("look why: tidekeeper runs, tidekeeper check; then tidekeeper backup {source}"),
+            ),
+            _ => {}
+        }
+        if let Some(run) = view.last_run.as_ref().filter(|run| run.state == State::Failed) {
+            let (why, hint) = match &run.error {
+                Some(error) => (error.message.clone(), error.hint.clone()),
+                None => ("for no known reason".to_owned(), None),
+            };
+            let advice = hint.unwrap_or_else(|| format!("tidekeeper runs show {}", run.run));
+            say(format!("the last {} failed: {why}", run.action), advice);
+        }
+        if let Some(last) = view.last_backup.as_ref().filter(|last| last.status == Some(Status::Suspect)) {
+            let advice = format!("compare it; if it is right: tidekeeper accept {}", last.backup);
+            say(format!("backup {} is suspect", last.backup), advice);
+        }
+        for row in self.listing.of(source) {
+            if row.marks.is_damaged() {
+                let advice = format!("tidekeeper verify {0}; make a new one: tidekeeper backup {source}", row.backup);
+                say(format!("backup {} is damaged", row.backup), advice);
+            } else if let Some(problem) = row.problem() {
+                let advice = "tidekeeper scrub tells what else is damaged".to_owned();
+                say(format!("backup {} cannot be read: {problem}", row.backup), advice);
+            }
+        }
+        if let Some(who) = &view.suspended {
+            say(format!("its schedule is suspended by {who}"), format!("resume it once that is over: {source}"));
+        }
+        problems
+    }
+
+    fn longest_age(&self) -> Option<SignedDuration> {
+        let interval = self.backups().filter_map(|line| line.interval(self.now)).min()?;
+        Some(interval * INTERVALS)
+    }
+}
