@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SharedClock;
 use crate::config::node::Problem;
 use crate::config::{self, Config, Entry, SourceName};
+use crate::engine::host::LocalHost;
 use crate::engine::work::Order;
+use crate::engine::{Engine, Parts};
 use crate::error::{Error, Kind, Result};
 use crate::source::{self, Configured};
 use crate::task::{Progress, Spool, Task};
@@ -120,6 +122,21 @@ impl App {
             limits: Arc::new(self.config.limits.clone()),
             spool: self.spool.clone(),
         }
+    }
+
+    /// An engine that does this app's works, in this process.
+    ///
+    /// # Errors
+    /// `Config` for a schedule that cannot be read.
+    pub fn engine(&self) -> Result<Engine> {
+        let host = LocalHost::new(&self.vault.process, None);
+        let parts = Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());
+        Engine::new(Parts {
+            limits: Arc::new(self.config.limits.clone()),
+            schedules: self.config.schedules.clone(),
+            sources: self.systems.sources.keys().cloned().collect(),
+            ..parts
+        })
     }
 
     /// The spool that all tasks of this process share.
