@@ -134,14 +134,13 @@ impl App {
         deadlines.max().unwrap_or(AN_HOUR)
     }
 
-    /// The engine of this process: all works, the configured schedules, on this host's word.
+    /// An engine that does this app's works, in this process.
     ///
     /// # Errors
     /// `Config` for a schedule that cannot be read.
     pub fn engine(&self) -> Result<Engine> {
         let host = LocalHost::new(&self.vault.process, None);
-        let workshop = Arc::new(self.clone());
-        let parts = Parts::new(self.vault.clone(), workshop, Arc::new(host), self.spool.clone());
+        let parts = Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());
         Engine::new(Parts {
             limits: Arc::new(self.config.limits.clone()),
             schedules: self.config.schedules.clone(),

@@ -187,7 +187,7 @@ impl Work for Scrub {
         Ok(Outcome {
             status: if damaged || failed > 0 { Status::Partial } else { Status::Succeeded },
             summary: format!("{} findings, {done} repaired, {failed} repairs failed", lines.len()),
-            detail: json!({ "findings": lines, "repairs": repairs }),
+            detail: json!({ "repaired": true, "lines": lines, "repairs": repairs }),
         })
     }
 }
