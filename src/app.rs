@@ -114,10 +114,12 @@ impl App {
         self.systems.targets.iter().map(|(name, system)| (name, &**system))
     }
 
-    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`.
+    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`. It has no run's id, but a name
+    /// that can stand in keys, as those have.
     pub fn task(&self, name: &str, limit: Duration) -> Task {
+        let keyable = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         Task {
-            run: name.into(),
+            run: name.chars().map(keyable).collect::<String>().into(),
             clock: self.clock.clone(),
             deadline: self.clock.monotonic() + limit,
             cancel: CancellationToken::new(),
