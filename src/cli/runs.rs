@@ -76,7 +76,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
         _ => Intent::Read,
     };
     let app = context.app(intent).await?;
-    let engine = context.engine(&app)?;
+    let engine = app.engine()?;
     match args.command {
         None => list(&args, &engine, context).await,
         Some(Command::Show { run }) => show(engine.run(&run).await?, context),
@@ -219,5 +219,8 @@ fn exit_code(view: &RunView) -> u8 {
 async fn cancel(run: &RunId, engine: &Engine, context: &Context) -> Result<Outcome> {
     engine.cancel(run, &context.principal()).await?;
     let document = json!({ "run": run, "cancel": "requested" });
-    Ok(Outcome::done(document, format!("asked for the end of run {run}; `tidekeeper runs watch {run}` shows it\n")))
+    Ok(Outcome::done(
+        document,
+        format!("asked for the end of run {run}; `tidekeeper runs watch {run}` shows it\n"),
+    ))
 }
