@@ -260,7 +260,9 @@ impl ArtifactReader {
             let running = match &mut self.state {
                 State::Reading(running) => running,
                 State::Checked => return Ok(None),
-                State::Failed => return Err(self.failed(Error::new(Kind::Internal, "going on", "it failed before"))),
+                State::Failed => {
+                    return Err(self.failed(Error::new(Kind::Internal, "going on", "it failed before")));
+                }
             };
             if let Some(chunk) = self.chunks.recv().await {
                 self.held_bytes += chunk.len();
