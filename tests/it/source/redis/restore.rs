@@ -407,10 +407,17 @@ fn rustix_pid(server: &RedisServer) -> rustix::process::Pid {
     i32::try_from(server.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id")
 }
 
+/// More than fits into the buffers between us and a target, so that cutting the link does cut the data.
+async fn big_backup(stage: &Stage) -> BackupReader {
+    let source = RedisServer::start(&["--rdbcompression", "no"]).await;
+    script(&source, "for n = 1, 20000 do redis.call('SET', n, string.rep(n, 1000)) end").await;
+    stage.backup(&[("dump.rdb", &saved(&source).await)]).await
+}
+
 #[tokio::test]
 async fn a_cancelled_restore_lets_the_target_go() {
     let stage = Stage::new();
-    let (backup, _) = backup(&stage).await;
+    let backup = big_backup(&stage).await;
     let server = slow_loader(&["--repl-diskless-load", "swapdb"]).await;
     let _: () = command(&server, &["SET", "old", "data"]).await;
     let target = target(&server);
@@ -421,7 +428,7 @@ async fn a_cancelled_restore_lets_the_target_go() {
     let (restored, ()) = tokio::join!(stage.restore(&target, &backup, json!({})), cancelling);
     assert_eq!(restored.expect_err("it was cancelled").kind(), Kind::Cancelled);
     assert_eq!(role(&server).await, "master");
-    wait_for("the old data is back", LIMIT, async || command::<u64>(&server, &["DBSIZE"]).await == 1).await;
+    assert_eq!(command::<u64>(&server, &["DBSIZE"]).await, 1, "the old data is back");
 }
 
 #[tokio::test]
@@ -441,16 +448,19 @@ async fn a_dropped_restore_lets_the_target_go() {
 async fn whoever_takes_the_target_away_keeps_it() {
     let stage = Stage::new();
     let (backup, _) = backup(&stage).await;
-    let (server, other) = tokio::join!(slow_loader(&[]), RedisServer::start(&[]));
-    let target = target(&server);
+    let (server, other) = tokio::join!(RedisServer::start(&[]), RedisServer::start(&[]));
+    let nowhere = Address::new("127.0.0.1", free_port());
+    let target = RedisTarget::new(Settings { advertise: Some(nowhere.clone()), ..settings(&server) });
     let port = other.port.to_string();
     let taking = async {
-        is_loading(&server).await;
+        let follows_us = async || info(&server, "master_port").await == nowhere.port.to_string();
+        wait_for("it follows us", LIMIT, follows_us).await;
         let _: () = command(&server, &["REPLICAOF", "127.0.0.1", &port]).await;
     };
     let (restored, ()) = tokio::join!(stage.restore(&target, &backup, json!({})), taking);
     let error = restored.expect_err("it was taken away");
-    assert!(matches!(error.kind(), Kind::Conflict | Kind::Unreachable), "{error:?}");
+    assert_eq!(error.kind(), Kind::Conflict, "{error:?}");
+    assert!(error.why().contains(&format!("to follow 127.0.0.1:{port}")), "{error}");
     assert_eq!(info(&server, "master_port").await, port, "it is left with whom it follows");
 }
 
@@ -475,12 +485,19 @@ async fn what_a_killed_restore_leaves_is_explained_by_the_next_plan() {
 
 /// A CA, and a certificate for 127.0.0.1 that it signed, as PEM files in `folder`.
 fn certificates(folder: &std::path::Path) -> Tls {
+    let name = |name: &str| {
+        let mut names = rcgen::DistinguishedName::new();
+        names.push(rcgen::DnType::CommonName, name);
+        names
+    };
     let ca_key = rcgen::KeyPair::generate().expect("a key");
     let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
+    ca.distinguished_name = name("CA of a test");
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca_pem = ca.self_signed(&ca_key).expect("a certificate").pem();
     let key = rcgen::KeyPair::generate().expect("a key");
-    let leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    let mut leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    leaf.distinguished_name = name("server of a test");
     let issuer = rcgen::Issuer::new(ca, ca_key);
     let leaf_pem = leaf.signed_by(&key, &issuer).expect("a certificate").pem();
     let write = |name: &str, text: String| {
