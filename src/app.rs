@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SharedClock;
 use crate::config::node::Problem;
 use crate::config::{self, Config, Entry, SourceName};
+use crate::engine::host::LocalHost;
 use crate::engine::work::Order;
+use crate::engine::{Engine, Parts};
 use crate::error::{Error, Kind, Result};
 use crate::source::{self, Configured};
 use crate::task::{Progress, Spool, Task};
@@ -19,20 +21,25 @@ use crate::vault::catalog::Catalog;
 use crate::vault::store_clock::StoreClock;
 
 mod backup;
+mod extract;
 mod holding;
 mod marks;
+mod permissions;
 mod restore;
 mod upkeep;
 mod verify;
+mod views;
 mod workshop;
 
 pub use self::marks::MarkParams;
+pub use self::permissions::permissions;
 pub use self::restore::RestoreWish;
 pub use self::upkeep::ScrubParams;
 pub use self::verify::Verify;
+pub use self::views::BackupView;
 
 /// Every kind of source there is. A new source is its folder and its line here.
-pub const KINDS: &[&dyn source::Kind] = &[];
+pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis];
 
 /// The kind of this name, if this build has it.
 pub fn kind(name: &str) -> Option<&'static dyn source::Kind> {
@@ -117,6 +124,21 @@ impl App {
         }
     }
 
+    /// An engine that does this app's works, in this process.
+    ///
+    /// # Errors
+    /// `Config` for a schedule that cannot be read.
+    pub fn engine(&self) -> Result<Engine> {
+        let host = LocalHost::new(&self.vault.process, None);
+        let parts = Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());
+        Engine::new(Parts {
+            limits: Arc::new(self.config.limits.clone()),
+            schedules: self.config.schedules.clone(),
+            sources: self.systems.sources.keys().cloned().collect(),
+            ..parts
+        })
+    }
+
     /// The spool that all tasks of this process share.
     pub fn spool(&self) -> &Spool {
         &self.spool
@@ -132,7 +154,8 @@ fn find<'a>(
         return Ok(&**system);
     }
     let near = systems.keys().min_by_key(|known| strsim::levenshtein(known.as_str(), name.as_str()));
-    let error = Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
+    let error =
+        Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
     Err(match near {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error.hint(format!("the configuration names no {what}s; with --vault alone there is none")),
@@ -141,8 +164,9 @@ fn find<'a>(
 
 /// An order's parameters as the type of its work.
 fn params<T: DeserializeOwned>(order: &Order) -> Result<T> {
-    serde_json::from_value(order.params.clone())
-        .map_err(|cause| Error::new(Kind::Usage, format!("reading the order to {order}"), &cause).caused_by(cause))
+    serde_json::from_value(order.params.clone()).map_err(|cause| {
+        Error::new(Kind::Usage, format!("reading the order to {order}"), &cause).caused_by(cause)
+    })
 }
 
 /// What the configuration's own parts became.

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 pub use crate::task::Limits;
 
 mod check;
-mod load;
+pub mod load;
 pub mod name;
 pub mod node;
 mod place;

@@ -103,7 +103,8 @@ impl App {
             return Ok(row.backup.clone());
         }
         let doing = format!("looking for {source} as it was at {at}");
-        let error = Error::new(Kind::NotFound, doing, format!("{source} keeps no timeline, only single moments"));
+        let error =
+            Error::new(Kind::NotFound, doing, format!("{source} keeps no timeline, only single moments"));
         Err(match before {
             Some(row) => error.hint(format!("the nearest before it: tidekeeper restore {}", row.backup)),
             None => error.hint(format!("no good backup is as old; see `tidekeeper backups {source}`")),
@@ -150,7 +151,9 @@ impl Work for Restore {
         let held = hold_if_writable(&self.app, &self.params.backup, "restore", task).await?;
         let done = self.execute(task, attempt).await;
         held.release().await;
-        done.map_err(|error| error.while_doing(format!("restoring {} into {}", self.params.backup, self.target)))
+        done.map_err(|error| {
+            error.while_doing(format!("restoring {} into {}", self.params.backup, self.target))
+        })
     }
 }
 
@@ -165,7 +168,8 @@ async fn prepare(app: &App, target: &SourceName, params: &Params, task: &Task) -
     let reader = task.guard(BackupReader::open_backup(&app.vault, &params.backup)).await?;
     let system = app.target(target)?;
     if system.kind() != reader.manifest.kind {
-        let why = format!("it is of kind {}, and {target} is of kind {}", reader.manifest.kind, system.kind());
+        let why =
+            format!("it is of kind {}, and {target} is of kind {}", reader.manifest.kind, system.kind());
         return Err(Error::new(Kind::Unsupported, format!("planning to restore {}", params.backup), why));
     }
     let target = system.target();
@@ -177,9 +181,12 @@ async fn prepare(app: &App, target: &SourceName, params: &Params, task: &Task) -
 /// Lets a plan pass that can be executed, and that was confirmed if it would destroy something.
 fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
     let doing = || format!("starting to write to {}", plan.target.label);
-    let blockers: Vec<_> = plan.blockers().map(|finding| format!("{} ({})", finding.what, finding.advice)).collect();
+    let blockers: Vec<_> =
+        plan.blockers().map(|finding| format!("{} ({})", finding.what, finding.advice)).collect();
     if !blockers.is_empty() {
-        return Err(Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched"));
+        return Err(
+            Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched")
+        );
     }
     let hash = plan.hash();
     match confirm {
@@ -196,7 +203,8 @@ fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
 }
 
 fn outcome(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Outcome {
-    let failed: Vec<_> = checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
+    let failed: Vec<_> =
+        checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
     let whole = failed.is_empty() && restored.omissions.is_empty();
     let checked = match failed.as_slice() {
         [] => format!("{} checks passed", checks.len()),

@@ -35,7 +35,9 @@ impl App {
     /// What a scrub finds; changes nothing.
     pub async fn scrub(&self, deep: bool, task: &Task) -> Result<Vec<Line>> {
         let writers = OpenAttempts::new(&self.vault);
-        scrub::Scrub { vault: &self.vault, catalog: &self.catalog, writers: &writers, deep }.inspect(task).await
+        scrub::Scrub { vault: &self.vault, catalog: &self.catalog, writers: &writers, deep }
+            .inspect(task)
+            .await
     }
 
     /// How long the backups of one source, or of all that have a schedule, are kept.
@@ -44,10 +46,12 @@ impl App {
         let wanted = |schedule: &&Schedule| source.is_none_or(|source| schedule.source == *source);
         let schedules: Vec<_> = self.config.schedules.iter().filter(wanted).collect();
         match source {
-            Some(source) if schedules.is_empty() => {
-                Err(Error::new(Kind::NotFound, format!("looking for the retention of {source}"), "it has no schedule")
-                    .hint("a file in `schedules` with `source` and `retention` says how long backups are kept"))
-            }
+            Some(source) if schedules.is_empty() => Err(Error::new(
+                Kind::NotFound,
+                format!("looking for the retention of {source}"),
+                "it has no schedule",
+            )
+            .hint("a file in `schedules` with `source` and `retention` says how long backups are kept")),
             _ => schedules.into_iter().map(|schedule| self.policy(schedule, &timetable)).collect(),
         }
     }
@@ -109,7 +113,8 @@ impl Work for Retain {
             let report = task.guard(deleter.apply(&policy)).await?;
             reports.push((policy.source, report));
         }
-        let count = |of: fn(&deletion::Report) -> usize| reports.iter().map(|(_, report)| of(report)).sum::<usize>();
+        let count =
+            |of: fn(&deletion::Report) -> usize| reports.iter().map(|(_, report)| of(report)).sum::<usize>();
         let summary = format!(
             "{} deleted, {} proposed, {} wait for their grace, {} withdrawn",
             count(|report| report.deleted.len()),
@@ -117,7 +122,8 @@ impl Work for Retain {
             count(|report| report.pending.len()),
             count(|report| report.withdrawn.len())
         );
-        let detail = reports.iter().map(|(source, report)| json!({ "source": source, "report": report })).collect();
+        let detail =
+            reports.iter().map(|(source, report)| json!({ "source": source, "report": report })).collect();
         Ok(Outcome { status: Status::Succeeded, summary, detail })
     }
 }
@@ -166,8 +172,12 @@ impl Work for Scrub {
         task.step("inspect");
         let app = &self.app;
         let writers = OpenAttempts::new(&app.vault);
-        let scrub =
-            scrub::Scrub { vault: &app.vault, catalog: &app.catalog, writers: &writers, deep: self.params.deep };
+        let scrub = scrub::Scrub {
+            vault: &app.vault,
+            catalog: &app.catalog,
+            writers: &writers,
+            deep: self.params.deep,
+        };
         let lines = scrub.inspect(task).await?;
         task.step("repair");
         let repairs = task.guard(scrub.repair(&lines, &app.deleter(attempt))).await?;
@@ -177,7 +187,7 @@ impl Work for Scrub {
         Ok(Outcome {
             status: if damaged || failed > 0 { Status::Partial } else { Status::Succeeded },
             summary: format!("{} findings, {done} repaired, {failed} repairs failed", lines.len()),
-            detail: json!({ "findings": lines, "repairs": repairs }),
+            detail: json!({ "repaired": true, "lines": lines, "repairs": repairs }),
         })
     }
 }

@@ -51,11 +51,13 @@ impl Work for Verify {
         let reader = task.guard(BackupReader::open_backup(&self.app.vault, &self.backup)).await?;
         let found = verify(&reader, task).await?;
         if found.outcome == marks::Outcome::Damaged {
-            let bad: Vec<_> = found.checks.iter().filter(|check| !check.passed).map(|check| check.found.as_str()).collect();
+            let bad: Vec<_> =
+                found.checks.iter().filter(|check| !check.passed).map(|check| check.found.as_str()).collect();
             return Err(Error::new(Kind::Damaged, format!("verifying {}", self.backup), bad.join("; "))
                 .hint("it is not restored from any more; `tidekeeper backups` shows which others are good"));
         }
-        let summary = format!("{} is whole: {} bytes read in {:.1} s", self.backup, found.bytes, found.took_s);
+        let summary =
+            format!("{} is whole: {} bytes read in {:.1} s", self.backup, found.bytes, found.took_s);
         Ok(Outcome { status: Status::Succeeded, summary, detail: json!(found) })
     }
 }

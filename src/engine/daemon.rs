@@ -228,11 +228,15 @@ impl Daemon {
             self.follow_configuration(source, fence).await?;
         }
         let timetable = &engine.0.timetable;
-        self.history.since = timetable.lines.iter().filter_map(|line| {
-            let watched = self.switches.get(&line.switch())?.at;
-            let resumed = self.switch(&line.source).filter(|switch| switch.position == Position::Resumed);
-            Some((line.switch(), resumed.map_or(watched, |switch| switch.at.max(watched))))
-        }).collect();
+        self.history.since = timetable
+            .lines
+            .iter()
+            .filter_map(|line| {
+                let watched = self.switches.get(&line.switch())?.at;
+                let resumed = self.switch(&line.source).filter(|switch| switch.position == Position::Resumed);
+                Some((line.switch(), resumed.map_or(watched, |switch| switch.at.max(watched))))
+            })
+            .collect();
         let suspended = |source: &&&SourceName| {
             self.switch(source).is_some_and(|switch| switch.position == Position::Suspended)
         };
@@ -283,10 +287,12 @@ impl Daemon {
         self.requests.retain(|key, _| listed.contains(key));
         let new = listed.into_iter().filter(|key| !self.requests.contains_key(*key));
         let vault = &self.engine.0.vault;
-        let read = new.map(|key| async move { Ok::<_, Error>((key.clone(), request::read(vault, key).await?)) });
+        let read =
+            new.map(|key| async move { Ok::<_, Error>((key.clone(), request::read(vault, key).await?)) });
         let read: Vec<_> = stream::iter(read).buffered(IN_FLIGHT).try_collect().await?;
         // What a process does itself, nobody else takes up.
-        self.requests.extend(read.into_iter().map(|(key, found)| (key, found.filter(|request| !request.local))));
+        self.requests
+            .extend(read.into_iter().map(|(key, found)| (key, found.filter(|request| !request.local))));
         Ok(())
     }
 
@@ -371,7 +377,10 @@ impl Daemon {
         let active = self.engine.active();
         let ours = active.values().map(|active| &active.order);
         let orders = ours.chain(self.others.iter().map(|started| &started.order));
-        orders.filter(|order| order.action.occupies_source()).filter_map(|order| order.source.clone()).collect()
+        orders
+            .filter(|order| order.action.occupies_source())
+            .filter_map(|order| order.source.clone())
+            .collect()
     }
 
     /// What may start now: requests first, oldest first, because somebody waits for them.

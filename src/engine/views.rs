@@ -7,11 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Engine;
 use super::ledger::{self, Trace};
 use super::request::{self, Request};
 use super::run::{Problem, Record, RunId, State, Why};
 use super::work::{Action, Order, Status};
-use super::Engine;
 use crate::config::SourceName;
 use crate::error::{Error, Kind, Result};
 use crate::task::{Snapshot, Step};

@@ -9,6 +9,7 @@ mod place;
 mod probe;
 mod reader;
 mod retention;
+pub mod scene;
 mod scrub;
 mod store;
 mod store_clock;

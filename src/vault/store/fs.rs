@@ -243,7 +243,9 @@ impl Root {
                     .caused_by(cause)
                     .hint("somebody cut it, or the disk lost data: `tidekeeper scrub` tells what else is damaged");
             }
-            Io::NotFound => format!("is {root} typed right, and mounted? `tidekeeper init` makes a new vault"),
+            Io::NotFound => {
+                format!("is {root} typed right, and mounted? `tidekeeper init` makes a new vault")
+            }
             _ => return Error::io(doing, cause),
         };
         Error::io(doing, cause).hint(hint)

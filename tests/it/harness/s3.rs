@@ -128,7 +128,15 @@ pub async fn moto() -> S3Server {
     let start = || {
         let program = cache().join("venv/bin/moto_server");
         must_exist(&program);
-        serve(|_, port| vec![program.display().to_string(), "-H".into(), "127.0.0.1".into(), "-p".into(), port.to_string()])
+        serve(|_, port| {
+            vec![
+                program.display().to_string(),
+                "-H".into(),
+                "127.0.0.1".into(),
+                "-p".into(),
+                port.to_string(),
+            ]
+        })
     };
     let server = SERVER.get_or_init(start).clone();
     make_bucket(&server).await;

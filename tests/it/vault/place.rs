@@ -93,7 +93,10 @@ async fn a_newer_format_refuses_what_this_build_cannot_do_by_name() {
     open(&store, Intent::Write).await.unwrap();
     let error = open(&store, Intent::Delete).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unsupported);
-    assert_eq!(error.why(), "format/2.json wants format 2 for deleting from it; this tidekeeper knows format 1");
+    assert_eq!(
+        error.why(),
+        "format/2.json wants format 2 for deleting from it; this tidekeeper knows format 1"
+    );
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ fn an_empty_policy_still_keeps_the_last_good_one() {
     let rows = [good("2026-11-01T00:00:00Z"), good("2026-11-02T00:00:00Z")];
     let plan = plan(&at(NOW), &nothing_kept(), &rows);
     assert_eq!(kept(&plan), ["2026-11-02T00:00:00Z"]);
-    assert_eq!(reasons(&plan, &rows[1]), [Reason::LastGood, Reason::LastUsable]);
+    assert_eq!(reasons(&plan, &rows[1]), [Reason::LastGood]);
 }
 
 #[test]
@@ -233,5 +233,30 @@ fn a_plan_reads_well() {
     let rows = [good("2026-11-01T00:00:00Z"), good("2026-11-20T00:00:00Z")];
     let plan = plan(&at(NOW), &Retention { daily: 1, ..nothing_kept() }, &rows);
     let json = serde_json::to_value(&plan).expect("a plan is plain data");
-    insta::assert_json_snapshot!(json, @"");
+    insta::assert_json_snapshot!(json, @r#"
+    {
+      "lines": [
+        {
+          "action": "keep",
+          "id": "20261120T000000Z-000000",
+          "reasons": [
+            "daily: the newest of 2026-11-20",
+            "the last good one"
+          ],
+          "relies_on": []
+        },
+        {
+          "action": "remove",
+          "id": "20261101T000000Z-000000",
+          "reasons": [
+            "no rule keeps it"
+          ],
+          "relies_on": [
+            "20261120T000000Z-000000"
+          ]
+        }
+      ],
+      "waits": []
+    }
+    "#);
 }

@@ -21,7 +21,9 @@ fn fresh() -> (TempDir, FsStore) {
 
 fn names(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).map(|names| {
-        names.map(|name| name.expect("it can be read").file_name().into_string().expect("it is text")).collect()
+        names
+            .map(|name| name.expect("it can be read").file_name().into_string().expect("it is text"))
+            .collect()
     });
     let mut names: Vec<String> = names.unwrap_or_default();
     names.sort();
@@ -133,14 +135,17 @@ async fn ten_thousand_manifests_are_listed_and_read() {
     let listed = list_all(&*store, "manifests/").await.unwrap();
     assert_eq!(listed.len(), 10_000);
     assert!(listed.is_sorted_by(|a, b| a.key < b.key));
-    let bodies: Vec<_> = stream::iter(&listed).map(|entry| store.get(&entry.key)).buffered(64).try_collect().await.unwrap();
-    assert!(bodies.iter().zip(0..).all(|(body, n)| body.as_deref() == Some(format!("{{\"n\": {n}}}").as_bytes())));
+    let bodies: Vec<_> =
+        stream::iter(&listed).map(|entry| store.get(&entry.key)).buffered(64).try_collect().await.unwrap();
+    assert!(
+        bodies.iter().zip(0..).all(|(body, n)| body.as_deref() == Some(format!("{{\"n\": {n}}}").as_bytes()))
+    );
 }
 
 /// Runs one ignored test of this binary in a mount namespace where `VAULT_DISK` is a small disk of its own.
 fn on_a_small_disk(test: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let script = r#"mount -t tmpfs -o size=40m,mode=700 disk "$VAULT_DISK" && exec "$0" --exact "$1" --ignored --nocapture"#;
+    let script = r#"mount -t tmpfs -o size=36m,mode=700 disk "$VAULT_DISK" && exec "$0" --exact "$1" --ignored --nocapture"#;
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
         .arg(std::env::current_exe().expect("the test binary"))
