@@ -52,6 +52,7 @@ pub async fn replicate(
             }
         })
         .await;
+    task.step("release");
     let released = follower.release().await;
     leash.0 = None;
     match (served, released) {
