@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod perform;
 pub mod permissions;
 pub mod progress;
+pub mod remote;
 pub mod restore;
 pub mod retention;
 pub mod runs;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::look::Look;
+use super::remote::Remote;
 use crate::app::{App, KINDS};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::node::Problem;
@@ -110,8 +111,21 @@ impl Context {
         }
     }
 
+    /// The daemon that is asked instead, if one is named.
+    pub fn remote(&self) -> Result<Option<Remote<'_>>> {
+        self.globals.server.as_deref().map(|url| Remote::new(self, url)).transpose()
+    }
+
     /// The configuration; with `--vault`, one that names nothing but the vault.
+    ///
+    /// # Errors
+    /// `Usage` with `--server`: a command that asks a daemon does not come here.
     pub fn config(&self) -> Result<Config> {
+        if let Some(server) = &self.globals.server {
+            let why = "a daemon does not do this for others yet";
+            return Err(Error::new(Kind::Usage, format!("asking {server}"), why)
+                .hint("leave --server out, and name the configuration or the vault instead"));
+        }
         match self.origin()? {
             Origin::Config(file) => read_config(&file),
             Origin::Vault(url) => {
