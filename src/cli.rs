@@ -1,5 +1,5 @@
-//! What people type. A command is one file: its arguments, and how it makes a document of what the rooms below
-//! answer. Commands translate; they never decide.
+//! What people type. A command is one file: its arguments, and how it makes a document of what the rooms
+//! below answer. Commands translate; they never decide.
 
 use clap::{Parser, Subcommand};
 

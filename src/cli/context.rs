@@ -30,7 +30,7 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub config: Option<PathBuf>,
 
-    /// Work with this vault alone, without a configuration: s3://BUCKET/PREFIX or a path [env: TIDEKEEPER_VAULT]
+    /// Work with this vault alone: s3://BUCKET/PREFIX or a path [env: TIDEKEEPER_VAULT]
     #[arg(long, global = true, value_name = "URL", conflicts_with = "config", help_heading = "Everywhere")]
     pub vault: Option<String>,
 
@@ -107,7 +107,9 @@ impl Context {
             }
             (None, None) if Path::new(DEFAULT_CONFIG).exists() => Ok(Origin::Config(DEFAULT_CONFIG.into())),
             (None, None) => Err(Error::new(Kind::Usage, doing, format!("there is no {DEFAULT_CONFIG} here"))
-                .hint("name one with --config FILE; many commands need only --vault s3://BUCKET/PREFIX or --vault PATH")),
+                .hint(
+                    "name one with --config FILE; many commands need only --vault s3://BUCKET/PREFIX or PATH",
+                )),
         }
     }
 

@@ -101,7 +101,11 @@ pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs)
     .await?;
     match RunView::of(&record, context.clock.now()) {
         Some(view) => Done::of_view(&document::of(&view)?),
-        None => Err(Error::new(Kind::Cancelled, format!("run {run}"), "somebody asked for its end before it began")),
+        None => Err(Error::new(
+            Kind::Cancelled,
+            format!("run {run}"),
+            "somebody asked for its end before it began",
+        )),
     }
 }
 

@@ -90,7 +90,8 @@ impl<'a> Remote<'a> {
         let mut told = String::new();
         loop {
             let view = self.get(&format!("v1/runs/{run}"), &[]).await?;
-            let state = view.get("state").and_then(|state| serde_json::from_value::<State>(state.clone()).ok());
+            let state =
+                view.get("state").and_then(|state| serde_json::from_value::<State>(state.clone()).ok());
             if state.is_some_and(State::is_over) {
                 return Ok(view);
             }

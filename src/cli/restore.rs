@@ -1,4 +1,5 @@
-//! `tidekeeper restore`: a backup into a running system. A plan first; what would be lost needs a confirmation.
+//! `tidekeeper restore`: a backup into a running system. A plan first; what would be lost needs a
+//! confirmation.
 
 use std::io::Write;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use crate::vault::place::Intent;
 
 /// Restore a backup into a running system
 ///
-/// On a terminal the plan is shown first, and the target's name is asked for. Scripts take the field `hash` of
-/// `--dry-run --json` and give it back with --confirm; a target that holds nothing needs no confirmation.
+/// On a terminal the plan is shown first, and the target's name is asked for. Scripts take the field `hash`
+/// of `--dry-run --json` and give it back with --confirm; a target that holds nothing needs no confirmation.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// SOURCE/ID, SOURCE/latest, or SOURCE alone
@@ -104,7 +105,9 @@ impl Way<'_> {
     /// The plan as the API answers it: with its hash.
     async fn plan(&self, wish: &RestoreWish, context: &Context) -> Result<Value> {
         match self {
-            Way::Daemon(remote) => remote.post("v1/restores", &document::of(wish)?, None, remote::PLANNING).await,
+            Way::Daemon(remote) => {
+                remote.post("v1/restores", &document::of(wish)?, None, remote::PLANNING).await
+            }
             Way::Here(app) => {
                 let task = app.task("planning a restore", PLANNING);
                 let planned = app.plan_restore(wish, &task);
@@ -116,7 +119,8 @@ impl Way<'_> {
         }
     }
 
-    /// A person looks at the plan. A daemon restores nothing without the hash of one; here, the run itself refuses.
+    /// A person looks at the plan. A daemon restores nothing without the hash of one; here, the run itself
+    /// refuses.
     fn wants_a_plan(&self, context: &Context) -> bool {
         context.is_interactive() || matches!(self, Way::Daemon(_))
     }
@@ -133,7 +137,8 @@ impl Way<'_> {
     }
 }
 
-/// Lets a plan pass that can be executed, once somebody who looked at it agrees, or where there is nothing to lose.
+/// Lets a plan pass that can be executed, once somebody who looked at it agrees, or where there is nothing to
+/// lose.
 fn permit(plan: &Value, wish: &RestoreWish, context: &Context) -> Result<()> {
     let doing = || format!("restoring into {}", document::text(plan, "/target/label"));
     if context.is_interactive() {
@@ -141,7 +146,9 @@ fn permit(plan: &Value, wish: &RestoreWish, context: &Context) -> Result<()> {
     }
     let blockers = blockers(plan);
     if !blockers.is_empty() {
-        return Err(Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched"));
+        return Err(
+            Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched")
+        );
     }
     if context.is_interactive() {
         return confirm(target_name(wish), plan);

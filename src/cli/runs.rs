@@ -103,7 +103,8 @@ async fn ask(args: Args, remote: &Remote<'_>, context: &Context) -> Result<Outco
         None => {
             let source = args.source.as_ref().map(ToString::to_string);
             let limit = Some(args.limit.to_string());
-            let query = [("source", source), ("action", args.action), ("state", args.state), ("limit", limit)];
+            let query =
+                [("source", source), ("action", args.action), ("state", args.state), ("limit", limit)];
             listed(remote.get("v1/runs", &query).await?, context)
         }
         Some(Command::Show { run }) => show(remote.get(&format!("v1/runs/{run}"), &[]).await?, context),
