@@ -10,7 +10,7 @@ use super::recovery::MARGIN;
 use super::run::RunId;
 use crate::error::{Error, Kind, Result};
 use crate::vault::Vault;
-use crate::vault::decide::{Decision, Deciding, decide, read_json};
+use crate::vault::decide::{Deciding, Decision, decide, read_json};
 use crate::vault::layout;
 use crate::vault::store::list_all;
 
@@ -43,7 +43,10 @@ impl Claim {
     /// What the second one is told.
     pub fn refusal(&self) -> Error {
         let why = format!("run {} restores into it since {}", self.run, self.at);
-        let hint = format!("wait for it (`tidekeeper runs watch {0}`) or end it (`tidekeeper runs cancel {0}`)", self.run);
+        let hint = format!(
+            "wait for it (`tidekeeper runs watch {0}`) or end it (`tidekeeper runs cancel {0}`)",
+            self.run
+        );
         Error::new(Kind::Conflict, format!("claiming {}", self.label), why).hint(hint)
     }
 }
@@ -88,7 +91,8 @@ pub struct Held {
 pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<std::result::Result<Held, Claim>> {
     let newest = newest(vault, wanted.identity).await?;
     if let Some((n, false)) = newest
-        && let Some(holder) = read_json::<Claim>(vault.store.as_ref(), &layout::claim(wanted.identity, n)).await?
+        && let Some(holder) =
+            read_json::<Claim>(vault.store.as_ref(), &layout::claim(wanted.identity, n)).await?
         && holds(vault, &holder).await?
     {
         // Our own, made by a call whose answer got lost: the same claim.

@@ -61,7 +61,12 @@ impl Engine {
     }
 
     /// Does as leader what only a leader may, or waits until the leader has done it.
-    async fn lead_or_hand_over(&self, ask: &Ask, stop: &Stop, progress: &Progress) -> Result<(RunId, Record)> {
+    async fn lead_or_hand_over(
+        &self,
+        ask: &Ask,
+        stop: &Stop,
+        progress: &Progress,
+    ) -> Result<(RunId, Record)> {
         let mut leadership = Leadership::new(self.0.vault.clone(), self.0.host.clone(), false);
         if let Standing::Reads(leader) = leadership.look().await? {
             let why = format!("{} leads this vault since {}", leader.domain, leader.at);
@@ -115,7 +120,8 @@ impl Engine {
     pub async fn cancel(&self, run: &RunId, principal: &str) -> Result<()> {
         let doing = || format!("cancelling run {run}");
         let record = ledger::read(&self.0.vault, run).await?;
-        let requested = request::read(&self.0.vault, run.tail()).await?.is_some_and(|found| found.run == *run);
+        let requested =
+            request::read(&self.0.vault, run.tail()).await?.is_some_and(|found| found.run == *run);
         if record.tries.is_empty() && !requested {
             return Err(Error::new(Kind::NotFound, doing(), "there is no such run")
                 .hint("`tidekeeper runs` lists them"));
@@ -149,10 +155,20 @@ impl Engine {
         self.switch(source, Position::Resumed, principal, reason).await
     }
 
-    async fn switch(&self, source: &SourceName, to: Position, principal: &str, reason: &str) -> Result<Switch> {
+    async fn switch(
+        &self,
+        source: &SourceName,
+        to: Position,
+        principal: &str,
+        reason: &str,
+    ) -> Result<Switch> {
         if self.0.timetable.of(source).next().is_none() {
-            return Err(Error::new(Kind::NotFound, format!("switching the schedule of {source}"), "it has none")
-                .hint("`tidekeeper status` lists sources and their schedules"));
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("switching the schedule of {source}"),
+                "it has none",
+            )
+            .hint("`tidekeeper status` lists sources and their schedules"));
         }
         let name = switches::of_schedule(source);
         let switch = switches::flip(&self.0.vault, &name, to, principal, reason).await?;

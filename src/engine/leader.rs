@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::host::{Fate, Holder, Host};
 use crate::error::{Error, Kind, Result};
 use crate::vault::Vault;
-use crate::vault::decide::{Decision, Deciding, decide, read_json};
+use crate::vault::decide::{Deciding, Decision, decide, read_json};
 use crate::vault::layout::{self, LeaderKey};
 use crate::vault::store::{Entry, list_all};
 
@@ -113,7 +113,9 @@ impl Post {
     async fn look(&self) -> Result<Vec<Entry>> {
         let began = self.vault.clock.monotonic();
         let later = self.later().await?;
-        let newer = later.iter().any(|entry| matches!(layout::leader_key(&entry.key), Some(LeaderKey::Generation(_))));
+        let newer = later
+            .iter()
+            .any(|entry| matches!(layout::leader_key(&entry.key), Some(LeaderKey::Generation(_))));
         if newer {
             self.lost.store(true, Ordering::SeqCst);
             return Err(self.deposed());
@@ -137,7 +139,8 @@ impl Post {
 
     fn deposed(&self) -> Error {
         let doing = format!("leading as generation {}", self.generation);
-        Error::new(Kind::Conflict, doing, "a newer generation leads this vault").hint("`tidekeeper status` names it")
+        Error::new(Kind::Conflict, doing, "a newer generation leads this vault")
+            .hint("`tidekeeper status` names it")
     }
 }
 

@@ -10,7 +10,7 @@ use super::run::RunId;
 use super::work::Order;
 use crate::error::{Error, Kind, Result};
 use crate::vault::Vault;
-use crate::vault::decide::{Decision, Deciding, decide, read_json};
+use crate::vault::decide::{Deciding, Decision, decide, read_json};
 use crate::vault::layout;
 use crate::vault::store::{Entry, list_all};
 

@@ -37,7 +37,8 @@ impl Rhythm {
             When::Every(span) => Ok(Rhythm::Every(span.as_nanos() as i128)),
             When::Cron(text) => {
                 let doing = || format!("reading the cron expression {text:?}");
-                let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+                let parser =
+                    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
                 let cron = parser.parse(text).map_err(|why| Error::new(Kind::Config, doing(), why))?;
                 let zone = TimeZone::get(zone).map_err(|why| Error::new(Kind::Config, doing(), why))?;
                 Ok(Rhythm::Cron(Box::new(cron), zone))

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::SourceName;
 use crate::error::Result;
 use crate::vault::Vault;
-use crate::vault::decide::{Decision, Deciding, decide, read_json};
+use crate::vault::decide::{Deciding, Decision, decide, read_json};
 use crate::vault::layout;
 use crate::vault::store::list_all;
 

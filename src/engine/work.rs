@@ -192,7 +192,8 @@ impl Attempt {
     /// `Conflict`, naming the run that holds it.
     pub async fn claim(&self, identity: &str, label: &str) -> Result<()> {
         let vault = &self.engine.0.vault;
-        let wanted = claims::Wanted { identity, label, run: &self.run, attempt: self.number, deadline: self.deadline };
+        let wanted =
+            claims::Wanted { identity, label, run: &self.run, attempt: self.number, deadline: self.deadline };
         // The second try is for a holder that turned out to be dead and was closed just now.
         for _ in 0..2 {
             let holder = match claims::claim(vault, &wanted).await? {

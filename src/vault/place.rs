@@ -84,7 +84,9 @@ fn s3_place(url: &reqwest::Url, mut options: Options) -> Result<Place, String> {
         return Err("a port belongs to the endpoint: s3://bucket/prefix?endpoint=http://host:port".to_owned());
     }
     if !place.prefix.is_empty() && (!Key::is_valid(&place.prefix) || place.prefix.contains('%')) {
-        return Err("a prefix consists of printable ASCII without % \\ \" * ?, and of no empty part".to_owned());
+        return Err(
+            "a prefix consists of printable ASCII without % \\ \" * ?, and of no empty part".to_owned()
+        );
     }
     Ok(Place::S3(place))
 }

@@ -50,7 +50,9 @@ pub async fn probe(store: &dyn Store, clock: &dyn Clock, single_writer: bool) ->
 
 /// Turns the findings into an error if the store cannot hold a vault.
 pub fn refuse(store: &dyn Store, findings: &[Finding]) -> Result<()> {
-    let Some(worst) = findings.iter().find(|finding| finding.severity == Severity::Error) else { return Ok(()) };
+    let Some(worst) = findings.iter().find(|finding| finding.severity == Severity::Error) else {
+        return Ok(());
+    };
     let doing = format!("using the store at {}", store.location());
     Err(Error::new(Kind::Unsupported, doing, &worst.what).hint(&worst.advice))
 }
@@ -64,7 +66,10 @@ struct Probe {
 
 impl Probe {
     fn new() -> Self {
-        Probe { nonce: layout::nonce(), purpose: "tidekeeper tries out this store; may be deleted".to_owned() }
+        Probe {
+            nonce: layout::nonce(),
+            purpose: "tidekeeper tries out this store; may be deleted".to_owned(),
+        }
     }
 }
 
@@ -89,7 +94,11 @@ impl Probing<'_> {
         let key = self.key("object");
         let object = Probe::new();
         if let Decision::Theirs(_) = decide::decide(self.store, self.clock, &key, &object).await? {
-            return Err(Error::new(Kind::Protocol, format!("creating {key}"), "it exists, and nobody made it"));
+            return Err(Error::new(
+                Kind::Protocol,
+                format!("creating {key}"),
+                "it exists, and nobody made it",
+            ));
         }
         Ok(vec![
             self.races(single_writer).await?,
@@ -113,7 +122,10 @@ impl Probing<'_> {
             let found: Option<Probe> = decide::read_json(self.store, &key).await?;
             if found.as_ref() != winners.first() {
                 let what = "the object that is read is not the one whose creator was told that it won";
-                return Ok(Finding::error(what, "use another store: nothing that this one says can be relied on"));
+                return Ok(Finding::error(
+                    what,
+                    "use another store: nothing that this one says can be relied on",
+                ));
             }
         }
         Ok(Finding::ok(format!("of {CREATORS} racing creators exactly one wins")))
@@ -167,11 +179,12 @@ impl Probing<'_> {
         use futures_util::TryStreamExt;
         let whole = decide::encode(key, object)?;
         let stream = self.store.read(key, 7..29).await?;
-        let part: Vec<u8> = stream.try_fold(Vec::new(), |mut all, chunk| async move {
-            all.extend_from_slice(&chunk);
-            Ok(all)
-        })
-        .await?;
+        let part: Vec<u8> = stream
+            .try_fold(Vec::new(), |mut all, chunk| async move {
+                all.extend_from_slice(&chunk);
+                Ok(all)
+            })
+            .await?;
         Ok(match part == whole[7..29] {
             true => Finding::ok("reads ranges"),
             false => Finding::error("a range that was read is not what was asked for", "use another store"),

@@ -96,7 +96,8 @@ impl Engine {
             let runs = self.runs(&filter).await?;
             let lines: Vec<&Line> = self.0.timetable.of(source).collect();
             let switch = switches.get(&switches::of_schedule(source));
-            let facts = Facts { now: self.clock().now(), listing: &listing, runs: &runs, lines: &lines, switch };
+            let facts =
+                Facts { now: self.clock().now(), listing: &listing, runs: &runs, lines: &lines, switch };
             views.push(facts.view(source));
         }
         Ok(views)
@@ -126,8 +127,13 @@ impl Facts<'_> {
             proven: self.listing.of(source).find_map(|row| {
                 Some(ProofView { backup: row.backup.clone(), proof: row.marks.proven()?.clone() })
             }),
-            next_due: self.backups().filter_map(|line| line.next(self.now)).min().filter(|_| suspended.is_none()),
-            suspended: suspended.map(|switch| format!("{} since {}: {}", switch.principal, switch.at, switch.reason)),
+            next_due: self
+                .backups()
+                .filter_map(|line| line.next(self.now))
+                .min()
+                .filter(|_| suspended.is_none()),
+            suspended: suspended
+                .map(|switch| format!("{} since {}: {}", switch.principal, switch.at, switch.reason)),
             running: running.map(|run| run.run.clone()).collect(),
             last_run: self.runs.iter().find(|run| run.state.is_over()).cloned(),
             problems: Vec::new(),
@@ -166,7 +172,8 @@ impl Facts<'_> {
         }
         for row in self.listing.of(source) {
             if row.marks.is_damaged() {
-                let advice = format!("tidekeeper verify {0}; make a new one: tidekeeper backup {source}", row.backup);
+                let advice =
+                    format!("tidekeeper verify {0}; make a new one: tidekeeper backup {source}", row.backup);
                 say(format!("backup {} is damaged", row.backup), advice);
             } else if let Some(problem) = row.problem() {
                 let advice = "tidekeeper scrub tells what else is damaged".to_owned();
@@ -174,7 +181,10 @@ impl Facts<'_> {
             }
         }
         if let Some(who) = &view.suspended {
-            say(format!("its schedule is suspended by {who}"), format!("resume it once that is over: {source}"));
+            say(
+                format!("its schedule is suspended by {who}"),
+                format!("resume it once that is over: {source}"),
+            );
         }
         problems
     }

@@ -315,7 +315,8 @@ fn break_after(
         *left -= chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         std::future::ready(Some(chunk))
     });
-    let head = head.take_while(|chunk| std::future::ready(chunk.as_ref().map_or(true, |chunk| !chunk.is_empty())));
+    let head =
+        head.take_while(|chunk| std::future::ready(chunk.as_ref().map_or(true, |chunk| !chunk.is_empty())));
     head.chain(stream::once(async move { Err(broken(&key, bytes)) })).boxed()
 }
 

@@ -168,8 +168,10 @@ impl Store for FsStore {
 
     async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>> {
         let prefix = prefix.to_owned();
-        self.run(format!("listing open uploads in {}", self.location()), move |root| root.staging.open(&prefix))
-            .await
+        self.run(format!("listing open uploads in {}", self.location()), move |root| {
+            root.staging.open(&prefix)
+        })
+        .await
     }
 
     async fn abort_upload(&self, upload: &OpenUpload) -> Result<()> {
@@ -215,7 +217,8 @@ impl Root {
     /// Repeats `create` with more and more of the reserve while the disk is full, unless `key` belongs to a backup: what is
     /// held back is for the small objects (runs, tombstones, verdicts) without which nothing can be deleted.
     fn using_reserve<T>(&self, key: &Key, create: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        let of_a_backup = ["manifests/", "data/", "timelines/"].iter().any(|room| key.as_str().starts_with(room));
+        let of_a_backup =
+            ["manifests/", "data/", "timelines/"].iter().any(|room| key.as_str().starts_with(room));
         loop {
             match create() {
                 Err(cause) if disk::is_full(&cause) && !of_a_backup && self.reserve.release() => {}
@@ -240,7 +243,9 @@ impl Root {
                     .caused_by(cause)
                     .hint("somebody cut it, or the disk lost data: `tidekeeper scrub` tells what else is damaged");
             }
-            Io::NotFound => format!("is {root} typed right, and mounted? `tidekeeper init` makes a new vault"),
+            Io::NotFound => {
+                format!("is {root} typed right, and mounted? `tidekeeper init` makes a new vault")
+            }
             _ => return Error::io(doing, cause),
         };
         Error::io(doing, cause).hint(hint)
@@ -271,7 +276,9 @@ fn read_small(path: &Path) -> io::Result<Result<Bytes, u64>> {
 /// Nothing is at a path, also when what should be a folder on the way is a file.
 fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
-        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         other => other.map(Some),
     }
 }

@@ -141,9 +141,13 @@ fn publish(staged: &Path, target: &Path) -> io::Result<Create> {
         match std::fs::hard_link(staged, target) {
             Ok(()) => return disk::sync_folder(folder).map(|()| Create::Created),
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => return exists(target),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound && staged.is_file() => disk::make_folder(folder)?,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound && staged.is_file() => {
+                disk::make_folder(folder)?
+            }
             // Hard links are missing: EPERM, though nothing is forbidden.
-            Err(cause) if cause.raw_os_error() == Some(libc::EPERM) => return Err(io::ErrorKind::Unsupported.into()),
+            Err(cause) if cause.raw_os_error() == Some(libc::EPERM) => {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
             Err(cause) => return Err(cause),
         }
     }

@@ -25,7 +25,8 @@ pub(super) async fn stream(
     if range.is_empty() {
         return Err(Error::new(Kind::Damaged, doing, format!("range {range:?}")));
     }
-    let mut download = Download { store, key: key.clone(), doing, left: range, body: None, rest: Bytes::new() };
+    let mut download =
+        Download { store, key: key.clone(), doing, left: range, body: None, rest: Bytes::new() };
     download.body = Some(download.open().await?);
     let chunks = stream::unfold(Some(download), |download| async {
         let mut download = download?;
@@ -110,7 +111,8 @@ impl Download {
         let wanted = (self.left.end - self.left.start) as i64;
         store
             .repeat(doing, 0, || async {
-                let get = store.0.client.get_object().bucket(&store.0.place.bucket).key(store.name(&self.key));
+                let get =
+                    store.0.client.get_object().bucket(&store.0.place.bucket).key(store.name(&self.key));
                 match get.range(&range).send().await {
                     Ok(object) if object.content_length() == Some(wanted) => Ok(object.body),
                     Ok(object) => {

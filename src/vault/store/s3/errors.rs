@@ -133,22 +133,36 @@ struct Verdict {
 }
 
 const BUCKET: &str = "check `vault.s3.bucket`; Tidekeeper does not make buckets";
-const RIGHTS: &str = "`tidekeeper permissions` prints the policy that is needed; a KMS key has a policy of its own";
+const RIGHTS: &str =
+    "`tidekeeper permissions` prints the policy that is needed; a KMS key has a policy of its own";
 const KEYS: &str = "check the access key and its secret, and that a session has not expired";
 
 /// What a refusal means: by its code, and by its status where the code says nothing to us.
 fn judge(code: &str, status: u16, effect: Effect) -> Verdict {
     let (kind, hint) = match code {
         "ConditionalRequestConflict" | "OperationAborted" => (Kind::Undecided, ""),
-        "AccessDenied" | "AllAccessDisabled" | "AccountProblem" | "KMS.DisabledException" => (Kind::Denied, RIGHTS),
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken"
+        "AccessDenied" | "AllAccessDisabled" | "AccountProblem" | "KMS.DisabledException" => {
+            (Kind::Denied, RIGHTS)
+        }
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "InvalidToken"
         | "TokenRefreshRequired" => (Kind::Denied, KEYS),
         "RequestTimeTooSkewed" | "RequestExpired" => (Kind::Clock, "set this machine's clock: NTP, chrony"),
         "NoSuchBucket" => (Kind::NotFound, BUCKET),
         "NoSuchKey" | "NoSuchUpload" | "NotFound" => (Kind::NotFound, ""),
-        "InvalidObjectState" => (Kind::Unsupported, "it was archived: restore it from Glacier, and see `tidekeeper check`"),
-        "SlowDown" | "SlowDownRead" | "SlowDownWrite" | "Throttling" | "ThrottlingException"
-        | "RequestLimitExceeded" | "TooManyRequests" | "RequestThrottled" => (Kind::Throttled, ""),
+        "InvalidObjectState" => {
+            (Kind::Unsupported, "it was archived: restore it from Glacier, and see `tidekeeper check`")
+        }
+        "SlowDown"
+        | "SlowDownRead"
+        | "SlowDownWrite"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "TooManyRequests"
+        | "RequestThrottled" => (Kind::Throttled, ""),
         "RequestTimeout" => (Kind::Timeout, ""),
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
             (Kind::Config, "the bucket is in another region: set `vault.s3.region`")

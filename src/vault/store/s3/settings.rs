@@ -34,7 +34,10 @@ async fn versioned(store: &S3Store) -> Result<Option<bool>> {
             get.send().await.map_err(|error| failed(doing, error, Effect::None))
         })
         .await?;
-    Ok(Some(matches!(asked.status(), Some(BucketVersioningStatus::Enabled | BucketVersioningStatus::Suspended))))
+    Ok(Some(matches!(
+        asked.status(),
+        Some(BucketVersioningStatus::Enabled | BucketVersioningStatus::Suspended)
+    )))
 }
 
 async fn rules(store: &S3Store) -> Result<Vec<LifecycleRule>> {
@@ -54,7 +57,9 @@ async fn rules(store: &S3Store) -> Result<Vec<LifecycleRule>> {
 fn unknown(what: &str, right: &str, error: &Error) -> Finding {
     let advice = match error.kind() {
         Kind::Denied => format!("grant {right}, so that `check` can see what removes or archives backups"),
-        Kind::Unsupported => "this store has no such setting; see its manual for what removes objects".to_owned(),
+        Kind::Unsupported => {
+            "this store has no such setting; see its manual for what removes objects".to_owned()
+        }
         _ => "try again".to_owned(),
     };
     Finding::warning(format!("unknown: {what} ({})", error.why()), advice)

@@ -109,8 +109,9 @@ impl S3Upload {
                 // Completed before, its answer lost; or aborted by somebody.
                 match self.store.stat(&self.key).await? {
                     Some(_) => Ok(Create::Exists),
-                    None => Err(failed(doing, error, Effect::Creates)
-                        .hint("somebody aborted it: a lifecycle rule of the bucket, or scrub after a long pause")),
+                    None => Err(failed(doing, error, Effect::Creates).hint(
+                        "somebody aborted it: a lifecycle rule of the bucket, or scrub after a long pause",
+                    )),
                 }
             }
             Err(error) => Err(failed(doing, error, Effect::Creates)),
