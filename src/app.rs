@@ -4,27 +4,39 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::config::node::Problem;
 use crate::config::{self, Config, Entry, SourceName};
+use crate::engine::host::LocalHost;
+use crate::engine::work::Order;
+use crate::engine::{Engine, Parts};
 use crate::error::{Error, Kind, Result};
 use crate::source::{self, Configured};
 use crate::task::{Progress, Spool, Task};
 use crate::vault::Vault;
 use crate::vault::catalog::Catalog;
+use crate::vault::store_clock::StoreClock;
 
 mod backup;
+mod extract;
 mod holding;
 mod marks;
+mod permissions;
 mod restore;
 mod upkeep;
 mod verify;
+mod views;
 mod workshop;
 
 pub use self::marks::MarkParams;
+pub use self::permissions::permissions;
 pub use self::restore::RestoreWish;
+pub use self::upkeep::ScrubParams;
+pub use self::verify::Verify;
+pub use self::views::BackupView;
 
 /// Every kind of source there is. A new source is its folder and its line here.
 pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis];
@@ -45,6 +57,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// The process's clock.
     pub clock: SharedClock,
+    /// The vault's clock, watched.
+    pub store_clock: Arc<StoreClock>,
     spool: Spool,
     systems: Arc<Systems>,
 }
@@ -59,6 +73,7 @@ impl App {
         let spool = Spool::new(&config.limits, clock.clone())?;
         Ok(App {
             catalog: Catalog::new(&vault),
+            store_clock: Arc::new(StoreClock::new(clock.clone())),
             config: Arc::new(config),
             vault,
             clock,
@@ -109,6 +124,21 @@ impl App {
         }
     }
 
+    /// An engine that does this app's works, in this process.
+    ///
+    /// # Errors
+    /// `Config` for a schedule that cannot be read.
+    pub fn engine(&self) -> Result<Engine> {
+        let host = LocalHost::new(&self.vault.process, None);
+        let parts = Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());
+        Engine::new(Parts {
+            limits: Arc::new(self.config.limits.clone()),
+            schedules: self.config.schedules.clone(),
+            sources: self.systems.sources.keys().cloned().collect(),
+            ..parts
+        })
+    }
+
     /// The spool that all tasks of this process share.
     pub fn spool(&self) -> &Spool {
         &self.spool
@@ -124,10 +154,18 @@ fn find<'a>(
         return Ok(&**system);
     }
     let near = systems.keys().min_by_key(|known| strsim::levenshtein(known.as_str(), name.as_str()));
-    let error = Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
+    let error =
+        Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
     Err(match near {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error.hint(format!("the configuration names no {what}s; with --vault alone there is none")),
+    })
+}
+
+/// An order's parameters as the type of its work.
+fn params<T: DeserializeOwned>(order: &Order) -> Result<T> {
+    serde_json::from_value(order.params.clone()).map_err(|cause| {
+        Error::new(Kind::Usage, format!("reading the order to {order}"), &cause).caused_by(cause)
     })
 }
 

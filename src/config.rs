@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 pub use crate::task::Limits;
 
 mod check;
-mod load;
+pub mod load;
 pub mod name;
 pub mod node;
 mod place;
@@ -49,6 +49,21 @@ pub struct Config {
 }
 
 impl Config {
+    /// What `--vault` alone comes to: no sources, and a private key only if one is named.
+    pub fn of_vault(vault: Place, identity_file: Option<PathBuf>) -> Self {
+        Config {
+            vault,
+            single_writer: false,
+            encryption: identity_file
+                .map(|file| Encryption { recipients: Vec::new(), identity_file: Some(file) }),
+            limits: Limits::default(),
+            sources: Vec::new(),
+            targets: Vec::new(),
+            schedules: Vec::new(),
+            api: Api::default(),
+        }
+    }
+
     /// The source called `name`.
     pub fn source(&self, name: &str) -> Result<&Entry> {
         find("source", name, self.sources.iter())
@@ -193,4 +208,10 @@ impl Default for Retention {
 pub struct Api {
     /// Where it listens; only loopback without authentication.
     pub listen: std::net::SocketAddr,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Api { listen: units::Listen::default().0 }
+    }
 }

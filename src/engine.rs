@@ -36,6 +36,7 @@ pub mod daemon;
 pub mod due;
 pub mod events;
 pub mod executor;
+pub mod guards;
 pub mod host;
 pub mod leader;
 pub mod ledger;

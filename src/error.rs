@@ -55,6 +55,28 @@ pub enum Kind {
     Internal,
 }
 
+const ALL: [Kind; 19] = [
+    Kind::Usage,
+    Kind::Config,
+    Kind::NotFound,
+    Kind::Refused,
+    Kind::Conflict,
+    Kind::Denied,
+    Kind::Unreachable,
+    Kind::Unready,
+    Kind::Throttled,
+    Kind::Timeout,
+    Kind::Cancelled,
+    Kind::Damaged,
+    Kind::Full,
+    Kind::Unsupported,
+    Kind::Undecided,
+    Kind::Clock,
+    Kind::Protocol,
+    Kind::Io,
+    Kind::Internal,
+];
+
 impl Kind {
     /// Stable, lower-case, hyphenated: API problem `code` and metric label.
     pub fn code(self) -> &'static str {
@@ -79,6 +101,11 @@ impl Kind {
             Kind::Io => "io",
             Kind::Internal => "internal",
         }
+    }
+
+    /// The kind of this code, if this build knows it: an error that was kept in the vault, or came by HTTP.
+    pub fn from_code(code: &str) -> Option<Kind> {
+        ALL.into_iter().find(|kind| kind.code() == code)
     }
 
     /// The exit code of a command that ends with this error (DESIGN section 5).

@@ -2,7 +2,12 @@
 //!
 //! The rooms, from the door to the cellar. A room imports only from rooms below its own line; the tidy test holds this.
 
+pub mod cli;
+
+pub mod app;
+
 pub mod engine;
+
 pub mod source;
 pub mod vault;
 

@@ -51,6 +51,9 @@ pub trait Kind: Debug + Sync {
 
 /// A source or target as configured.
 pub trait Configured: Debug + Send + Sync {
+    /// Its kind's name.
+    fn kind(&self) -> &'static str;
+
     /// As a source.
     fn source(&self) -> Box<dyn Source>;
 

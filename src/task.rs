@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SharedClock;
 use crate::error::{Error, Kind, Result};
 
+pub mod pace;
 pub mod spool;
 
 pub use spool::Spool;
@@ -45,6 +46,11 @@ impl Task {
             return Err(self.too_late());
         }
         Ok(())
+    }
+
+    /// Begins a named step; the one before ends.
+    pub fn step(&self, name: &str) {
+        self.progress.step(name, self.clock.monotonic());
     }
 
     /// Waits for `work`, but no longer than until cancel or deadline.

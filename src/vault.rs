@@ -12,6 +12,7 @@ pub mod catalog;
 pub mod codec;
 pub mod decide;
 pub mod deletion;
+pub mod details;
 pub mod fate;
 pub mod hold;
 pub mod layout;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use crate::engine::work::{Action, Attempt, Order, Outcome, Status, Work};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::task::Task;
 use crate::vault::accept::accept;
 use crate::vault::hold::{hold, unhold};
@@ -44,10 +44,7 @@ pub struct Mark {
 impl Mark {
     /// The work that `order` asks for.
     pub fn new(app: &App, order: &Order) -> Result<Self> {
-        let params: MarkParams = serde_json::from_value(order.params.clone()).map_err(|cause| {
-            Error::new(Kind::Usage, format!("reading the order to {order}"), &cause).caused_by(cause)
-        })?;
-        Ok(Mark { app: app.clone(), order: order.clone(), params })
+        Ok(Mark { app: app.clone(), order: order.clone(), params: super::params(order)? })
     }
 
     async fn write(&self, attempt: &Attempt) -> Result<String> {

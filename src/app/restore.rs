@@ -12,9 +12,10 @@ use crate::engine::work::{Action, Attempt, Order, Outcome, Status as Ended, Work
 use crate::error::{Error, Kind, Result};
 use crate::source::{Check, RestorePlan, Restored, Target, Wish};
 use crate::task::Task;
-use crate::vault::catalog::{Row, latest};
+use crate::vault::catalog::Row;
 use crate::vault::layout::BackupRef;
 use crate::vault::reader::BackupReader;
+use crate::vault::verify::ensure_not_damaged;
 
 /// What somebody wants restored: the body of `POST /v1/restores`, and what the CLI's arguments become.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -102,7 +103,8 @@ impl App {
             return Ok(row.backup.clone());
         }
         let doing = format!("looking for {source} as it was at {at}");
-        let error = Error::new(Kind::NotFound, doing, format!("{source} keeps no timeline, only single moments"));
+        let error =
+            Error::new(Kind::NotFound, doing, format!("{source} keeps no timeline, only single moments"));
         Err(match before {
             Some(row) => error.hint(format!("the nearest before it: tidekeeper restore {}", row.backup)),
             None => error.hint(format!("no good backup is as old; see `tidekeeper backups {source}`")),
@@ -149,24 +151,25 @@ impl Work for Restore {
         let held = hold_if_writable(&self.app, &self.params.backup, "restore", task).await?;
         let done = self.execute(task, attempt).await;
         held.release().await;
-        done.map_err(|error| error.while_doing(format!("restoring {} into {}", self.params.backup, self.target)))
+        done.map_err(|error| {
+            error.while_doing(format!("restoring {} into {}", self.params.backup, self.target))
+        })
     }
 }
 
 fn parse(order: &Order) -> Result<(SourceName, Params)> {
-    let doing = || format!("reading the order to {order}");
-    let target = order.source.clone().ok_or_else(|| Error::new(Kind::Usage, doing(), "it names no target"))?;
-    let params = serde_json::from_value(order.params.clone())
-        .map_err(|cause| Error::new(Kind::Usage, doing(), &cause).caused_by(cause))?;
-    Ok((target, params))
+    let doing = format!("reading the order to {order}");
+    let target = order.source.clone().ok_or_else(|| Error::new(Kind::Usage, doing, "it names no target"))?;
+    Ok((target, super::params(order)?))
 }
 
 async fn prepare(app: &App, target: &SourceName, params: &Params, task: &Task) -> Result<Prepared> {
-    refuse_damaged(app, &params.backup, task).await?;
+    task.guard(ensure_not_damaged(&app.vault, &params.backup)).await?;
     let reader = task.guard(BackupReader::open_backup(&app.vault, &params.backup)).await?;
     let system = app.target(target)?;
     if system.kind() != reader.manifest.kind {
-        let why = format!("it is of kind {}, and {target} is of kind {}", reader.manifest.kind, system.kind());
+        let why =
+            format!("it is of kind {}, and {target} is of kind {}", reader.manifest.kind, system.kind());
         return Err(Error::new(Kind::Unsupported, format!("planning to restore {}", params.backup), why));
     }
     let target = system.target();
@@ -175,25 +178,15 @@ async fn prepare(app: &App, target: &SourceName, params: &Params, task: &Task) -
     Ok(Prepared { reader, target, plan })
 }
 
-/// A backup whose newest proof says that bytes are missing or wrong is not tried on somebody's data.
-async fn refuse_damaged(app: &App, backup: &BackupRef, task: &Task) -> Result<()> {
-    let listing = task.guard(app.catalog.list(Some(&backup.source))).await?;
-    if !listing.of(&backup.source).any(|row| row.backup == *backup && row.marks.is_damaged()) {
-        return Ok(());
-    }
-    let error = Error::new(Kind::Damaged, format!("opening {backup}"), "the last look at it found it damaged");
-    Err(match latest(listing.of(&backup.source)) {
-        Some(row) => error.hint(format!("the newest good one is {}", row.backup)),
-        None => error.hint(format!("`tidekeeper verify {backup}` looks again")),
-    })
-}
-
 /// Lets a plan pass that can be executed, and that was confirmed if it would destroy something.
 fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
     let doing = || format!("starting to write to {}", plan.target.label);
-    let blockers: Vec<_> = plan.blockers().map(|finding| format!("{} ({})", finding.what, finding.advice)).collect();
+    let blockers: Vec<_> =
+        plan.blockers().map(|finding| format!("{} ({})", finding.what, finding.advice)).collect();
     if !blockers.is_empty() {
-        return Err(Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched"));
+        return Err(
+            Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched")
+        );
     }
     let hash = plan.hash();
     match confirm {
@@ -210,7 +203,8 @@ fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
 }
 
 fn outcome(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Outcome {
-    let failed: Vec<_> = checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
+    let failed: Vec<_> =
+        checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
     let whole = failed.is_empty() && restored.omissions.is_empty();
     let checked = match failed.as_slice() {
         [] => format!("{} checks passed", checks.len()),

@@ -20,7 +20,9 @@ impl Workshop for App {
             (Action::Hold | Action::Unhold | Action::Accept, _) => Ok(Box::new(Mark::new(self, order)?)),
             (Action::Retention, _) => Ok(Box::new(Retain::new(self, order))),
             (Action::Scrub, _) => Ok(Box::new(Scrub::new(self, order)?)),
-            (Action::Drill | Action::Other, _) => refuse(Kind::Unsupported, "this build does not know that action"),
+            (Action::Drill | Action::Other, _) => {
+                refuse(Kind::Unsupported, "this build does not know that action")
+            }
         }
     }
 }

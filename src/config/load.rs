@@ -23,8 +23,8 @@ pub struct Known<'a> {
     pub kinds: &'a [&'static str],
     /// The environment.
     pub env: &'a Env<'a>,
-    /// Checks a source's or target's own part, whose path of keys is given.
-    pub part: &'a mut dyn FnMut(&Entry, &str) -> Vec<Problem>,
+    /// Checks a source's or target's own part. Keys of its problems begin with the kind: `<kind>.url`.
+    pub part: &'a mut dyn FnMut(&Entry) -> Vec<Problem>,
 }
 
 /// Reads `tidekeeper.yaml` and the schedules it points to.
@@ -85,7 +85,7 @@ impl Loader<'_> {
         let api = section::<raw::Api>(&json, "api")
             .map(|raw| check::api(raw.unwrap_or_default(), at("api"), problems));
         let limits = section::<raw::Limits>(&json, "limits")
-            .map(|raw| check::limits(raw.unwrap_or_default(), at("limits")));
+            .map(|raw| check::limits(raw.unwrap_or_default(), at("limits"), problems));
         let (vault, single_writer) = vault?;
         let (encryption, limits, api) = (encryption?, limits?, api?);
         Some(Config { vault, single_writer, encryption, limits, sources, targets, schedules, api })
@@ -125,7 +125,8 @@ impl Loader<'_> {
         }
         let (kind, part) = self.known.kinds.iter().find_map(|kind| Some((*kind, item.get(kind)?)))?;
         let entry = Entry { name, kind: kind.to_owned(), part: part.clone() };
-        self.problems.extend((self.known.part)(&entry, &shape::join(path, kind)));
+        let problems = (self.known.part)(&entry).into_iter();
+        self.problems.extend(problems.map(|found| Problem { key: shape::join(path, &found.key), ..found }));
         Some(entry)
     }
 

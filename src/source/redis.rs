@@ -1,9 +1,99 @@
 //! Redis and Valkey: backed up as a replica, restored as a master.
 
+use std::path::Path;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use self::config::Settings;
+use self::restore::RedisTarget;
+use self::source::RedisSource;
+use crate::config::SourceName;
+use crate::config::node::{Node, Problem};
+use crate::error::Result;
+use crate::source::{Configured, Extracted, Kind, Permission, Source, Target};
+use crate::task::Task;
+use crate::vault::reader::BackupReader;
+
 pub mod address;
+pub mod backup;
+pub mod cluster;
+pub mod commands;
+pub mod compare;
 pub mod config;
 pub mod connection;
 pub mod crc64;
+pub mod estate;
+pub mod extract;
+pub mod feed;
+pub mod glob;
+pub mod hello;
+pub mod inspect;
+pub mod master;
+pub mod origin;
+pub mod permissions;
+pub mod pipeline;
+pub mod plan;
+pub mod preflight;
 pub mod rdb;
+pub mod replica;
+pub mod replicate;
 pub mod reply;
+pub mod restore;
+pub mod sentinel;
+pub mod server;
+pub mod source;
+pub mod survey;
 pub mod tls;
+pub mod wish;
+
+/// The kind of source that Redis is.
+#[derive(Clone, Copy, Debug)]
+pub struct Redis;
+
+#[async_trait]
+impl Kind for Redis {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn schema(&self) -> Value {
+        config::schema()
+    }
+
+    fn configure(&self, name: &SourceName, part: &Node) -> Result<Box<dyn Configured>, Vec<Problem>> {
+        Ok(Box::new(config::read(name, part)?))
+    }
+
+    fn formats(&self) -> &'static [&'static str] {
+        &extract::FORMATS
+    }
+
+    async fn extract(
+        &self,
+        from: &BackupReader,
+        format: &str,
+        directory: &Path,
+        task: &Task,
+    ) -> Result<Vec<Extracted>> {
+        extract::extract(from, format, directory, task).await
+    }
+}
+
+impl Configured for Settings {
+    fn kind(&self) -> &'static str {
+        Redis.name()
+    }
+
+    fn source(&self) -> Box<dyn Source> {
+        Box::new(RedisSource::new(self.clone()))
+    }
+
+    fn target(&self) -> Box<dyn Target> {
+        Box::new(RedisTarget::new(self.clone()))
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        permissions::permissions(self)
+    }
+}

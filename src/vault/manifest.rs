@@ -34,7 +34,8 @@ pub struct Manifest {
     pub reason: Option<String>,
     /// When the run began, by the writer's clock.
     pub started_at: Timestamp,
-    /// When the last byte was stored, by the writer's clock.
+    /// When the last byte was stored, by the writer's clock. Of an abandoned backup: when its run had to have
+    /// ended, or was given up if that was later; nothing is stored after that.
     pub finished_at: Timestamp,
     /// `tidekeeper 0.1.0`.
     pub tool: String,
@@ -218,7 +219,9 @@ pub enum Codec {
 pub struct Digest {
     /// Their number.
     pub bytes: u64,
-    /// SHA-256, lower-case hex.
+    /// SHA-256, lower-case hex. Empty for plain bytes of an encrypted artifact: a digest would tell whether a guess of
+    /// them is right, so it is in [`Details`](super::details::Details), inside age.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sha256: String,
 }
 

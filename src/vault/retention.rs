@@ -213,9 +213,10 @@ impl<'a> Planner<'a> {
     }
 
     fn keep_for_safety(&mut self) {
+        // A partial one that is newer than the last good one holds the newest data there is.
         let sole = [
             (self.newest(is_good), Reason::LastGood),
-            (self.newest(is_usable), Reason::LastUsable),
+            (self.newest(is_usable).filter(|row| !is_good(row)), Reason::LastUsable),
             (self.last_restored(), Reason::LastRestored),
             (self.newest(|row| is_usable(row) && row.proven.is_some()), Reason::LastVerified),
         ];

@@ -124,20 +124,21 @@ async fn record(vault: &Vault, found: &Verification, task: &Task) -> Result<()> 
     task.guard(prove(vault, &found.backup, &proof)).await
 }
 
-/// Records a proof of `backup`.
+/// Records a proof of `backup`. A run that found the same before has recorded it already; one that finds something
+/// else now (the disk rots while it looks) adds a second proof.
 ///
 /// # Errors
-/// `Conflict` if the same run proved something else of it before; those of the store.
+/// Those of [`decide`].
 pub async fn prove(vault: &Vault, backup: &BackupRef, proof: &Proof) -> Result<()> {
-    let key = layout::marker(Marker::Proof, backup, &proof.run);
-    match decide(&*vault.store, &*vault.clock, &key, proof).await? {
-        Decision::Ours => Ok(()),
-        Decision::Theirs(other) if other.outcome == proof.outcome => Ok(()),
-        Decision::Theirs(other) => {
-            let why =
-                format!("run {} recorded {:?} before, now {:?}", proof.run, other.outcome, proof.outcome);
-            Err(Error::new(Kind::Conflict, format!("recording the proof {key}"), why))
-        }
+    let (store, clock) = (&*vault.store, &*vault.clock);
+    let first = layout::marker(Marker::Proof, backup, &proof.run);
+    match decide(store, clock, &first, proof).await? {
+        Decision::Theirs(other) if other.outcome != proof.outcome => {}
+        Decision::Ours | Decision::Theirs(_) => return Ok(()),
+    }
+    let second = layout::marker(Marker::Proof, backup, &format!("{}.{}", proof.run, proof.nonce));
+    match decide(store, clock, &second, proof).await? {
+        Decision::Ours | Decision::Theirs(_) => Ok(()),
     }
 }
 

@@ -34,8 +34,8 @@ fn load(file: &Path) -> Result<Config, Error> {
         "PASSWORD" => Some("hunter2".to_owned()),
         _ => None,
     };
-    let mut part = |entry: &config::Entry, path: &str| {
-        config::shape::read::<Part>(&entry.part, path).map(drop).err().unwrap_or_default()
+    let mut part = |entry: &config::Entry| {
+        config::shape::read::<Part>(&entry.part, &entry.kind).map(drop).err().unwrap_or_default()
     };
     config::load(file, Known { kinds: &KINDS, env: &env, part: &mut part })
 }

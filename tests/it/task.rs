@@ -1,1 +1,2 @@
-
+mod pace;
+mod spool;

@@ -203,6 +203,11 @@ impl Connection {
         self.buffer.advance(count);
     }
 
+    /// The socket itself, once every answer has been read.
+    pub fn into_link(self) -> Box<dyn Duplex> {
+        self.link
+    }
+
     /// Says goodbye. That it was not heard is no failure.
     pub async fn close(mut self) {
         let doing = format!("closing the connection to {}", self.address);
@@ -241,51 +246,4 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Connection to {}", self.address)
     }
-}
-
-/// A connection of the `redis` crate over the same socket, TLS and log-in: for many commands at once.
-///
-/// Its driver is a task that ends with the last clone.
-pub async fn control(
-    address: &Address,
-    access: &Access,
-    clock: &SharedClock,
-) -> Result<redis::aio::MultiplexedConnection> {
-    let link = dial(address, access.tls.as_ref(), clock).await?;
-    let mut info = redis::RedisConnectionInfo::default().set_skip_set_lib_name();
-    if let Some(password) = &access.password {
-        info = info.set_password(password.read()?.expose());
-        if let Some(user) = &access.username {
-            info = info.set_username(user);
-        }
-    }
-    let doing = || format!("logging in to Redis at {address}");
-    let (mut ready, opened) = tokio::sync::oneshot::channel();
-    // The driver borrows what it was made from, so one task owns both; it gives up with whoever waits for it.
-    tokio::spawn(async move {
-        let made = tokio::select! {
-            made = redis::aio::MultiplexedConnection::new(&info, link) => made,
-            () = ready.closed() => return,
-        };
-        match made {
-            Ok((connection, driver)) => {
-                let _ = ready.send(Ok(connection));
-                driver.await;
-            }
-            Err(cause) => {
-                let _ = ready.send(Err(cause));
-            }
-        }
-    });
-    let opened = async {
-        let opened = opened.await.map_err(|cause| Error::new(Kind::Internal, doing(), cause))?;
-        opened.map_err(|cause| {
-            let kind = if cause.is_io_error() { Kind::Unreachable } else { Kind::Denied };
-            Error::new(kind, doing(), &cause)
-                .caused_by(cause)
-                .hint("check username and password_file of this Redis")
-        })
-    };
-    let silent = || Error::new(Kind::Timeout, doing(), format!("no answer within {} s", ANSWER.as_secs()));
-    within(clock, ANSWER, opened, silent).await
 }

@@ -12,21 +12,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use self::command::{Commands, Heard};
+use super::connection::Duplex;
+use super::feed::Feed;
 use crate::clock::SharedClock;
 use crate::config::secret::Secret;
 use crate::error::{Context, Error, Kind, Result};
 use crate::task::Progress;
 
 pub mod command;
-
-/// The plain bytes of an RDB, in order. It ends after the last; only [`Offer::bytes`] tells a whole one from a cut one.
-pub type Feed = mpsc::Receiver<Result<Bytes>>;
 
 /// The one server that may have the data, and how it proves that it is the one.
 #[derive(Clone, Debug)]
@@ -114,8 +112,6 @@ impl Listener {
     }
 }
 
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 type Link = Box<dyn Duplex>;
 
 /// A caller that was let in and waits for its RDB.
@@ -147,12 +143,11 @@ impl Master {
         let sent = Sent { all: AtomicBool::new(false), bytes: AtomicU64::new(0), total: offer.bytes };
         let offset = offer.offset;
         let sending = async {
-            // The half is kept until the end: dropping it must not be what ends the link.
-            let out = self.send(out, offer, &sent).await?;
+            self.send(out, offer, &sent).await?;
             sent.all.store(true, Ordering::Release);
-            Ok(out)
+            Ok(())
         };
-        let (_out, ()) = tokio::try_join!(sending, self.await_loaded(&mut commands, offset, &sent))?;
+        tokio::try_join!(sending, self.await_loaded(&mut commands, offset, &sent))?;
         Ok(())
     }
 
@@ -183,7 +178,9 @@ impl Master {
     async fn greet(&self, link: tokio::net::TcpStream, tls: Option<&TlsAcceptor>) -> Result<Session> {
         let link: Link = match tls {
             None => Box::new(link),
-            Some(tls) => Box::new(self.within_handshake(async { tls.accept(link).await.doing(DOING) }).await?),
+            Some(tls) => {
+                Box::new(self.within_handshake(async { tls.accept(link).await.doing(DOING) }).await?)
+            }
         };
         let (input, mut out) = tokio::io::split(link);
         let mut commands = Commands::new(input);
@@ -215,7 +212,7 @@ impl Master {
         }
     }
 
-    async fn send(&self, mut out: WriteHalf<Link>, offer: Offer, sent: &Sent) -> Result<WriteHalf<Link>> {
+    async fn send(&self, mut out: WriteHalf<Link>, offer: Offer, sent: &Sent) -> Result<()> {
         let Offer { replid, offset, bytes, mut feed } = offer;
         self.write(&mut out, format!("+FULLRESYNC {replid} {offset}\r\n").as_bytes(), sent).await?;
         let mut next = self.first_chunk(&mut out, &mut feed, sent).await?;
@@ -234,8 +231,7 @@ impl Master {
             return Err(Error::new(Kind::Damaged, self.doing(), why));
         }
         self.write(&mut out, mark.as_bytes(), sent).await?;
-        out.flush().await.doing(self.doing())?;
-        Ok(out)
+        out.flush().await.doing(self.doing())
     }
 
     /// Newlines keep the target waiting while the vault is slow; it gives up after a silence of `repl-timeout`.
@@ -318,7 +314,8 @@ impl Master {
     }
 
     fn hung_up(&self, sent: &Sent) -> Error {
-        let why = format!("the target hung up ({sent}): it died, refused the data, or was told to follow another");
+        let why =
+            format!("the target hung up ({sent}): it died, refused the data, or was told to follow another");
         Error::new(Kind::Unreachable, self.doing(), why)
             .retryable(false)
             .hint("look into the target's log; what it holds now depends on its `repl-diskless-load`")
@@ -368,9 +365,10 @@ pub fn answer(words: &[Vec<u8>], guest: &Guest, logged_in: &mut bool) -> Answer 
             Answer::Reply("+OK\r\n")
         }
         b"AUTH" => Answer::Refuse("-WRONGPASS not the target's masterauth\r\n", "its password is wrong"),
-        b"PSYNC" if guest.login.is_some() && !*logged_in => {
-            Answer::Refuse("-NOAUTH Authentication required.\r\n", "it did not log in with the target's masterauth")
-        }
+        b"PSYNC" if guest.login.is_some() && !*logged_in => Answer::Refuse(
+            "-NOAUTH Authentication required.\r\n",
+            "it did not log in with the target's masterauth",
+        ),
         b"PSYNC" if rest.first().is_some_and(|id| id.as_slice() == guest.replid.as_bytes()) => Answer::Admit,
         b"PSYNC" | b"SYNC" => Answer::Refuse(
             "-ERR this is a restore for another server\r\n",

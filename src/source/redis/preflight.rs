@@ -118,7 +118,10 @@ fn state(server: &Server) -> Vec<Finding> {
         findings.push(error(format!("the target is a replica of {master} (link {link})"), advice));
     }
     if server.loading {
-        findings.push(error("the target is loading a dataset", "wait until INFO says loading:0, then plan again"));
+        findings.push(error(
+            "the target is loading a dataset",
+            "wait until INFO says loading:0, then plan again",
+        ));
     }
     if server.failover {
         findings.push(error("the target is in a failover", "wait until it has ended, then plan again"));
@@ -141,12 +144,15 @@ fn databases(survey: &Survey, server: &Server) -> Option<Finding> {
         let what = format!("the backup uses database {highest}, a cluster has only database 0");
         return Some(error(what, "restore into a server that is not a node of a cluster"));
     }
-    let raise = format!("set `databases {}` or more in the target's configuration, and restart it", highest + 1);
+    let raise =
+        format!("set `databases {}` or more in the target's configuration, and restart it", highest + 1);
     Some(match server.databases {
         Databases::Configured(count) if u64::from(highest) >= count => {
             error(format!("the backup uses database {highest}, the target has {count} databases"), raise)
         }
-        Databases::Probed(db, false) => error(format!("the backup uses database {db}, which the target has not"), raise),
+        Databases::Probed(db, false) => {
+            error(format!("the backup uses database {db}, which the target has not"), raise)
+        }
         Databases::Configured(_) | Databases::Probed(_, true) => {
             ok(format!("the target has database {highest}, the highest that the backup uses"))
         }
@@ -311,7 +317,8 @@ fn restore_notes(survey: &Survey, server: &Server) -> Vec<Finding> {
                 "they will be left out, and named; restore into a newer server to have them",
             ));
         }
-        let too_long = shard.long_values.iter().filter(|(_, length)| length + PAYLOAD_FRAME > server.bulk_max);
+        let too_long =
+            shard.long_values.iter().filter(|(_, length)| length + PAYLOAD_FRAME > server.bulk_max);
         let too_long = too_long.count();
         if too_long > 0 {
             findings.push(warning(
@@ -351,7 +358,9 @@ fn memory(survey: &Survey, server: &Server, both: bool) -> Vec<Finding> {
     let need = new + old;
     let sum = match old {
         0 => format!("{} MiB", need >> 20),
-        _ => format!("{} MiB (the new data beside the old, because of repl-diskless-load swapdb)", need >> 20),
+        _ => {
+            format!("{} MiB (the new data beside the old, because of repl-diskless-load swapdb)", need >> 20)
+        }
     };
     let limits = [(server.memory_max, "maxmemory"), (server.memory_total, "the memory of its machine")];
     let broken: Vec<Finding> = limits

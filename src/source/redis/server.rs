@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use redis::aio::ConnectionLike;
-
+use super::connection::Connection;
 use super::master::Login;
 use super::rdb::Dialect;
+use super::reply::Reply;
 use crate::config::secret::Secret;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 /// `INFO`: its fields by name.
 #[derive(Clone, Debug, Default)]
@@ -157,19 +157,16 @@ impl Server {
     /// Asks a server all of it. `highest_db` is probed where the configuration may not be read.
     ///
     /// Only `INFO` is needed; everything else that is refused stays unknown.
-    pub async fn ask(link: &mut impl ConnectionLike, highest_db: Option<u32>) -> Result<Server> {
-        let info: String = redis::cmd("INFO").query_async(link).await.map_err(|error| denied_info(&error))?;
-        let mut server = Server::read(&Info::read(&info));
+    pub async fn ask(link: &mut Connection, highest_db: Option<u32>) -> Result<Server> {
+        let mut server = Server::read(&info(link).await?);
         server.ask_config(link).await?;
         server.ask_databases(link, highest_db).await?;
         server.ask_addresses(link).await?;
         server.ask_newest_rdb(link).await?;
-        let channel = ["NUMSUB", "__sentinel__:hello"];
-        let sentinels: Option<(String, u64)> = permitted(redis::cmd("PUBSUB").arg(&channel), link).await?;
-        server.sentinels = sentinels.map(|(_, count)| count);
-        let known: Option<Vec<redis::Value>> =
-            permitted(redis::cmd("COMMAND").arg("INFO").arg("REPLICAOF"), link).await?;
-        server.replicaof = known.map(|answer| !matches!(answer.first(), None | Some(redis::Value::Nil)));
+        let sentinels = link.try_ask(&["PUBSUB", "NUMSUB", "__sentinel__:hello"]).await?;
+        server.sentinels = sentinels.and_then(|told| told.items().get(1)?.text()?.parse().ok());
+        let known = link.try_ask(&["COMMAND", "INFO", "REPLICAOF"]).await?;
+        server.replicaof = known.map(|told| matches!(told.items(), [Reply::List(_)]));
         Ok(server)
     }
 
@@ -204,7 +201,7 @@ impl Server {
         }
     }
 
-    async fn ask_config(&mut self, link: &mut impl ConnectionLike) -> Result<()> {
+    async fn ask_config(&mut self, link: &mut Connection) -> Result<()> {
         let databases = config(link, "databases").await?;
         self.config_readable = databases.is_some();
         if let Some(count) = databases.and_then(|count| count.parse().ok()) {
@@ -225,26 +222,24 @@ impl Server {
         Ok(())
     }
 
-    async fn ask_databases(&mut self, link: &mut impl ConnectionLike, highest_db: Option<u32>) -> Result<()> {
+    async fn ask_databases(&mut self, link: &mut Connection, highest_db: Option<u32>) -> Result<()> {
         let Some(db) = highest_db.filter(|_| self.databases == Databases::Unknown) else { return Ok(()) };
-        let selected: redis::RedisResult<()> = redis::cmd("SELECT").arg(db).query_async(link).await;
-        match selected {
-            Ok(()) => {
+        match link.call(&["SELECT", &db.to_string()]).await? {
+            Reply::Error(text) if text.contains("out of range") => {
+                self.databases = Databases::Probed(db, false)
+            }
+            Reply::Error(_) => {}
+            _ => {
                 self.databases = Databases::Probed(db, true);
-                let _: Option<()> = permitted(redis::cmd("SELECT").arg(0), link).await?;
+                link.ask(&["SELECT", "0"]).await?;
             }
-            Err(error) if error.to_string().contains("out of range") => {
-                self.databases = Databases::Probed(db, false);
-            }
-            Err(error) => refusal(error)?,
         }
         Ok(())
     }
 
     /// `CLIENT INFO`: `id=3 addr=10.0.0.7:41212 laddr=10.0.0.9:6379 ...`
-    async fn ask_addresses(&mut self, link: &mut impl ConnectionLike) -> Result<()> {
-        let told: Option<String> = permitted(redis::cmd("CLIENT").arg("INFO"), link).await?;
-        let told = told.unwrap_or_default();
+    async fn ask_addresses(&mut self, link: &mut Connection) -> Result<()> {
+        let told = link.try_ask(&["CLIENT", "INFO"]).await?.and_then(|told| told.text()).unwrap_or_default();
         let address = |field: &str| {
             let value = told.split_whitespace().find_map(|part| part.strip_prefix(field))?;
             let (host, _) = value.rsplit_once(':')?;
@@ -256,12 +251,14 @@ impl Server {
 
     /// From 7.0 on `FUNCTION DUMP` ends with the version of the RDB format that the server writes, and then a CRC64:
     /// better than a table of versions, but it needs a right.
-    async fn ask_newest_rdb(&mut self, link: &mut impl ConnectionLike) -> Result<()> {
+    async fn ask_newest_rdb(&mut self, link: &mut Connection) -> Result<()> {
         if self.version < (7, 0, 0) {
             return Ok(());
         }
-        let dump: Option<Vec<u8>> = permitted(redis::cmd("FUNCTION").arg("DUMP"), link).await?;
-        if let Some([low, high, ..]) = dump.as_deref().and_then(|dump| dump.last_chunk::<10>()) {
+        let dump = link.try_ask(&["FUNCTION", "DUMP"]).await?;
+        if let Some(Reply::Bulk(dump)) = dump
+            && let Some([low, high, ..]) = dump.last_chunk::<10>()
+        {
             self.newest_rdb = u16::from_le_bytes([*low, *high]);
         }
         Ok(())
@@ -296,6 +293,29 @@ impl Server {
     /// The version to write at the end of a `RESTORE` payload: that of the backup, or the newest that it shares with the target.
     pub fn payload_version(&self, dialect: Dialect, version: u16) -> u16 {
         if self.loads(dialect, version) { version } else { self.newest_rdb.min(LAST_COMMON_RDB) }
+    }
+
+    /// What two masters of a cluster are together: able to do what both can, and holding what both hold.
+    pub fn and(mut self, other: Server) -> Server {
+        for (db, more) in other.keyspace {
+            let keyspace = self.keyspace.entry(db).or_default();
+            keyspace.keys += more.keys;
+            keyspace.expires += more.expires;
+        }
+        // A limit that one of them has not is none of the whole.
+        let sum = |a: u64, b: u64| if a == 0 || b == 0 { 0 } else { a + b };
+        self.memory_max = sum(self.memory_max, other.memory_max);
+        self.memory_total = sum(self.memory_total, other.memory_total);
+        self.memory_used += other.memory_used;
+        self.version = self.version.min(other.version);
+        self.newest_rdb = self.newest_rdb.min(other.newest_rdb);
+        self.bulk_max = self.bulk_max.min(other.bulk_max);
+        self.replicas += other.replicas;
+        self.libraries = self.libraries.max(other.libraries);
+        self.loading |= other.loading;
+        self.failover |= other.failover;
+        self.follows = self.follows.or(other.follows);
+        self
     }
 
     /// Keys in all databases.
@@ -342,35 +362,13 @@ fn version(text: &str) -> Version {
     (next(), next(), next())
 }
 
-async fn config(link: &mut impl ConnectionLike, name: &str) -> Result<Option<String>> {
-    let pair: Option<Vec<String>> = permitted(redis::cmd("CONFIG").arg("GET").arg(name), link).await?;
-    Ok(pair.and_then(|pair| pair.into_iter().nth(1)))
+/// `INFO`, the one right that is always needed.
+pub async fn info(link: &mut Connection) -> Result<Info> {
+    let told = link.ask(&["INFO"]).await?;
+    Ok(Info::read(&told.text().unwrap_or_default()))
 }
 
-/// The answer to a command; `None` if the server refuses the command to us or does not have it.
-async fn permitted<T: redis::FromRedisValue>(
-    command: &mut redis::Cmd,
-    link: &mut impl ConnectionLike,
-) -> Result<Option<T>> {
-    match command.query_async(link).await {
-        Ok(answer) => Ok(Some(answer)),
-        Err(error) => refusal(error).map(|()| None),
-    }
-}
-
-/// Passes an answer that says no; a link that broke is an error.
-fn refusal(error: redis::RedisError) -> Result<()> {
-    if error.is_io_error() || error.is_connection_dropped() {
-        return Err(Error::new(Kind::Unreachable, "asking the target about itself", &error).caused_by(error));
-    }
-    Ok(())
-}
-
-fn denied_info(error: &redis::RedisError) -> Error {
-    let kind = match error.code() {
-        Some("NOPERM" | "NOAUTH" | "WRONGPASS") => Kind::Denied,
-        _ => Kind::Unreachable,
-    };
-    Error::new(kind, "asking the target about itself (INFO)", error)
-        .hint("a restore needs the rights that `tidekeeper permissions` prints")
+async fn config(link: &mut Connection, name: &str) -> Result<Option<String>> {
+    let pair = link.try_ask(&["CONFIG", "GET", name]).await?;
+    Ok(pair.and_then(|pair| pair.field(name)?.text()))
 }

@@ -60,10 +60,13 @@ impl LongValues {
     }
 
     /// Position and length of each value that is longer than all that are not here.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub fn iter(&self) -> LongValuesIter<'_> {
         self.lengths.iter().copied()
     }
 }
+
+/// Positions and lengths, in the order of the file.
+pub type LongValuesIter<'a> = std::iter::Copied<std::slice::Iter<'a, (u64, u64)>>;
 
 /// The RDBs of a backup, in the order of its shards.
 pub fn rdb_artifacts(manifest: &Manifest) -> impl Iterator<Item = &Artifact> {
@@ -140,7 +143,8 @@ impl Survey {
 
     /// What the data took in the memory of its server, as that server said; none if one did not say.
     pub fn memory(&self) -> Option<u64> {
-        let of = |shard: &Shard| shard.summary.aux_number("used-mem").and_then(|bytes| u64::try_from(bytes).ok());
+        let of =
+            |shard: &Shard| shard.summary.aux_number("used-mem").and_then(|bytes| u64::try_from(bytes).ok());
         self.shards.iter().map(of).sum()
     }
 }

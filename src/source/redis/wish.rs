@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::glob::Pattern;
+use crate::config::shape::nearest;
 use crate::error::{Error, Kind, Result};
 use crate::source::Wish;
 
@@ -91,13 +92,7 @@ fn wrong(name: &str, value: &Value, expected: &str) -> Error {
 }
 
 fn unknown(name: &str) -> Error {
-    let nearest = NAMES.into_iter().max_by(|a, b| {
-        let near = |known: &str| strsim::jaro_winkler(known, name);
-        near(a).total_cmp(&near(b))
-    });
-    Error::new(Kind::Usage, DOING, format!("there is no option {name:?}")).hint(format!(
-        "did you mean {:?}? A restore into a Redis knows {}",
-        nearest.unwrap_or_default(),
-        NAMES.join(", ")
-    ))
+    let meant = nearest(name, NAMES).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+    Error::new(Kind::Usage, DOING, format!("there is no option {name:?}"))
+        .hint(format!("{meant}A restore into a Redis knows {}", NAMES.join(", ")))
 }

@@ -77,8 +77,9 @@ impl Deleter<'_> {
             let Some(last) = page.entries.last() else { return Ok(()) };
             after = Some(last.key.clone());
             self.fence.still_leading().await?;
-            let keys = page.entries.iter().map(|entry| &entry.key).filter(|key| Some(*key) != spare);
-            let deletions = stream::iter(keys.map(|key| store.delete(key)));
+            let keys = page.entries.into_iter().map(|entry| entry.key).filter(|key| Some(key) != spare);
+            let keys: Vec<Key> = keys.collect();
+            let deletions = stream::iter(keys).map(|key| async move { store.delete(&key).await });
             deletions.buffer_unordered(IN_FLIGHT).try_collect::<()>().await?;
             if !page.more {
                 return Ok(());

@@ -20,7 +20,7 @@ pub enum Reason {
     NewestOf(Period, String),
     /// Stays: there is no newer good one.
     LastGood,
-    /// Stays: there is no newer one that anything could be restored from.
+    /// Stays: partial, but newer than the last good one, if there is any.
     LastUsable,
     /// Stays: no newer one was restored and checked.
     LastRestored,
@@ -74,7 +74,7 @@ impl fmt::Display for Reason {
             Reason::Last(n) => write!(f, "keep_last: number {n}"),
             Reason::NewestOf(period, name) => write!(f, "{}: the newest of {name}", period.rule()),
             Reason::LastGood => f.write_str("the last good one"),
-            Reason::LastUsable => f.write_str("the last one to restore anything from"),
+            Reason::LastUsable => f.write_str("partial, but the newest to restore anything from"),
             Reason::LastRestored => f.write_str("the last one that was restored and checked"),
             Reason::LastVerified => f.write_str("the last one that was verified"),
             Reason::Held(by) => f.write_str(by),

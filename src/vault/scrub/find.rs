@@ -60,10 +60,10 @@ impl Scrub<'_> {
                 lines.extend(found);
             }
         }
-        let empty = stream::iter(
-            without_data.into_iter().map(|backup| self.compare(backup, rows.get(backup).copied(), &[])),
-        );
-        lines.extend(empty.buffer_unordered(IN_FLIGHT).try_concat().await?);
+        // One after the other: a manifest without any data is the exception.
+        for backup in without_data {
+            lines.extend(self.compare(backup, rows.get(backup).copied(), &[]).await?);
+        }
         lines.extend(strange.into_iter().map(strange_key));
         Ok(lines)
     }
@@ -168,7 +168,7 @@ impl Scrub<'_> {
         };
         let checked = async {
             let manifest = read_manifest(self.vault, &row.backup).await?;
-            verify::check(&BackupReader { vault: self.vault.clone(), manifest }, task).await
+            verify::check(&BackupReader::resolve(self.vault, manifest).await?, task).await
         };
         let found = match checked.await {
             Ok(found) => found,

@@ -131,21 +131,6 @@ fn a_folder_of_schedules_is_read_as_a_mounted_config_map_looks() {
 }
 
 #[test]
-fn places_on_a_command_line() {
-    let place = |text: &str| text.parse::<Place>();
-    let fs = Place::Fs { path: "a/b".into(), single_host: false };
-    assert_eq!(place("a/b").expect("a path"), fs);
-    assert_eq!(place("file://a/b").expect("a path"), fs);
-    let s3 = S3Place { bucket: "b".into(), ..S3Place::default() };
-    assert_eq!(place("s3://b").expect("a bucket"), Place::S3(s3.clone()));
-    let s3 = S3Place { prefix: "p/q".into(), path_style: true, region: Some("r".into()), ..s3 };
-    assert_eq!(place("s3://b/p/q/?path_style=true&region=r").expect("a prefix"), Place::S3(s3));
-    for wrong in ["", "s3://", "s3:///p", "gs://b", "s3://b?regoin=r"] {
-        assert_eq!(place(wrong).expect_err(wrong).kind(), Kind::Usage);
-    }
-}
-
-#[test]
 fn what_is_shipped_is_right() {
     super::load(Path::new("docs/examples/tidekeeper.yaml")).expect("the example is right");
 }

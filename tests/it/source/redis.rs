@@ -4,4 +4,6 @@ mod extract;
 mod master;
 mod preflight;
 mod rdb;
+mod pipeline;
 mod restore;
+mod stage;

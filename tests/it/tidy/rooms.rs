@@ -17,7 +17,7 @@ const HOUSE: [&[&str]; 11] = [
     &["task"],
     &["kube", "aws"],
 ];
-const CELLAR: [&str; 3] = ["clock", "error", "telemetry"];
+const CELLAR: [&str; 4] = ["clock", "error", "finding", "telemetry"];
 
 /// Words of one kind of source; other rooms must do without them.
 const WORDS_OF_SOURCES: [&str; 8] =

@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::io::Write;
 
-use super::slots::{self, SlotMap};
+use super::slots::SlotMap;
 use crate::source::redis::crc64::Crc64;
 use crate::source::redis::glob::Pattern;
 use crate::source::redis::preflight::PAYLOAD_FRAME;
 use crate::source::redis::rdb::{Entry, Use, Visitor};
+use crate::source::redis::survey::{LongValues, LongValuesIter};
 
 /// A batch goes out when it has so many bytes: enough for few system calls, and small beside the memory of a process.
 const BATCH: usize = 64 << 10;
@@ -91,10 +92,10 @@ pub struct Skipped {
 
 /// The visitor that makes commands.
 #[derive(Debug)]
-pub struct Encoder<'a, L> {
+pub struct Encoder<'a> {
     rules: &'a Rules,
     slots: &'a SlotMap,
-    long_values: std::iter::Peekable<L>,
+    long_values: std::iter::Peekable<LongValuesIter<'a>>,
     position: u64,
     open: Vec<Batch>,
     /// Full batches, each with the number of its server.
@@ -121,13 +122,13 @@ enum State {
     Stream { server: usize },
 }
 
-impl<'a, L: Iterator<Item = (u64, u64)>> Encoder<'a, L> {
+impl<'a> Encoder<'a> {
     /// An encoder for one RDB, whose long values a survey has found.
-    pub fn new(rules: &'a Rules, slots: &'a SlotMap, long_values: L) -> Self {
+    pub fn new(rules: &'a Rules, slots: &'a SlotMap, long_values: &'a LongValues) -> Self {
         Encoder {
             rules,
             slots,
-            long_values: long_values.peekable(),
+            long_values: long_values.iter().peekable(),
             position: 0,
             open: (0..slots.servers()).map(|_| Batch::default()).collect(),
             ready: VecDeque::new(),
@@ -152,7 +153,8 @@ impl<'a, L: Iterator<Item = (u64, u64)>> Encoder<'a, L> {
     fn cut(&mut self, server: usize) {
         let batch = &mut self.open[server];
         if !batch.wire.is_empty() {
-            let next = Batch { db: batch.db, wire: Vec::with_capacity(BATCH + BATCH / 4), ..Batch::default() };
+            let next =
+                Batch { db: batch.db, wire: Vec::with_capacity(BATCH + BATCH / 4), ..Batch::default() };
             self.ready.push_back((server, std::mem::replace(batch, next)));
         }
     }
@@ -235,7 +237,7 @@ impl<'a, L: Iterator<Item = (u64, u64)>> Encoder<'a, L> {
     }
 }
 
-impl<L: Iterator<Item = (u64, u64)>> Visitor for Encoder<'_, L> {
+impl Visitor for Encoder<'_> {
     fn entry_begin(&mut self, entry: &Entry<'_>) {
         let payload = self.long_value().map(|length| length + PAYLOAD_FRAME);
         if !self.wanted(entry, payload) {
@@ -245,7 +247,7 @@ impl<L: Iterator<Item = (u64, u64)>> Visitor for Encoder<'_, L> {
         self.prepare(entry);
         self.key.clear();
         self.key.extend_from_slice(&entry.key[..entry.key.len().min(NAME_MAX)]);
-        let server = self.slots.server_of(slots::slot(entry.key));
+        let server = self.slots.server_of(entry.key);
         self.sum = Crc64::new();
         self.state = match payload {
             Some(length) => {

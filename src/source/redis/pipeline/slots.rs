@@ -1,25 +1,17 @@
 //! Which server of a cluster holds a key.
 
-use redis::aio::ConnectionLike;
-
 use crate::error::{Error, Kind, Result};
+use crate::source::redis::address::Address;
+use crate::source::redis::connection::Connection;
+use crate::source::redis::reply::Reply;
 
 /// How many slots a cluster has.
 pub const SLOTS: usize = 16_384;
 
-/// A server that holds slots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// Its host; empty where it is the one that was asked.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-}
-
 /// The servers, and which slot is whose.
 #[derive(Clone, Debug)]
 pub struct SlotMap {
-    nodes: Vec<Node>,
+    nodes: Vec<Address>,
     owner: Vec<u16>,
 }
 
@@ -27,12 +19,12 @@ const NOBODY: u16 = u16::MAX;
 
 impl SlotMap {
     /// One server that has everything.
-    pub fn single() -> Self {
-        SlotMap { nodes: vec![Node { host: String::new(), port: 0 }], owner: vec![0; SLOTS] }
+    pub fn single(address: Address) -> Self {
+        SlotMap { nodes: vec![address], owner: vec![0; SLOTS] }
     }
 
     /// From ranges of slots (both ends included) and who holds them.
-    pub fn new(ranges: impl IntoIterator<Item = (u16, u16, Node)>) -> Self {
+    pub fn new(ranges: impl IntoIterator<Item = (u16, u16, Address)>) -> Self {
         let mut map = SlotMap { nodes: Vec::new(), owner: vec![NOBODY; SLOTS] };
         for (first, last, node) in ranges {
             let known = map.nodes.iter().position(|other| *other == node);
@@ -47,15 +39,13 @@ impl SlotMap {
     }
 
     /// Asks a node of a cluster.
-    pub async fn ask(link: &mut impl ConnectionLike) -> Result<SlotMap> {
-        let doing = "asking the cluster for its slots (CLUSTER SLOTS)";
-        let told: Vec<Vec<redis::Value>> = redis::cmd("CLUSTER")
-            .arg("SLOTS")
-            .query_async(link)
-            .await
-            .map_err(|error| Error::new(Kind::Unreachable, doing, &error).caused_by(error))?;
-        let ranges: Option<Vec<_>> = told.into_iter().map(range).collect();
-        ranges.map(SlotMap::new).ok_or_else(|| Error::new(Kind::Protocol, doing, "its answer makes no sense"))
+    pub async fn ask(link: &mut Connection) -> Result<SlotMap> {
+        let told = link.ask(&["CLUSTER", "SLOTS"]).await?;
+        let ranges: Option<Vec<_>> = told.items().iter().map(|row| range(row, &link.address)).collect();
+        ranges.map(SlotMap::new).ok_or_else(|| {
+            let doing = format!("asking {} for the slots of its cluster", link.address);
+            Error::new(Kind::Protocol, doing, "the answer to CLUSTER SLOTS makes no sense")
+        })
     }
 
     /// How many servers there are.
@@ -64,13 +54,16 @@ impl SlotMap {
     }
 
     /// The servers, by number.
-    pub fn nodes(&self) -> &[Node] {
+    pub fn nodes(&self) -> &[Address] {
         &self.nodes
     }
 
-    /// The number of the server that holds a slot; the first where nobody does.
-    pub fn server_of(&self, slot: usize) -> usize {
-        match self.owner[slot] {
+    /// The number of the server that holds a key; the first where nobody does.
+    pub fn server_of(&self, key: &[u8]) -> usize {
+        if self.nodes.len() == 1 {
+            return 0;
+        }
+        match self.owner[slot(key)] {
             NOBODY => 0,
             owner => usize::from(owner),
         }
@@ -82,16 +75,17 @@ impl SlotMap {
     }
 }
 
-/// `[first, last, [host, port, id, ..], replicas..]`; the host is nil or `?` where the node does not know its own.
-fn range(row: Vec<redis::Value>) -> Option<(u16, u16, Node)> {
-    let mut row = row.into_iter();
-    let first = redis::from_redis_value(row.next()?).ok()?;
-    let last = redis::from_redis_value(row.next()?).ok()?;
-    let master: Vec<redis::Value> = redis::from_redis_value(row.next()?).ok()?;
-    let mut master = master.into_iter();
-    let host: Option<String> = redis::from_redis_value(master.next()?).ok()?;
-    let port = redis::from_redis_value(master.next()?).ok()?;
-    Some((first, last, Node { host: host.filter(|host| host != "?").unwrap_or_default(), port }))
+/// `[first, last, [host, port, id, ..], replicas..]`; the host is nil, empty or `?` where a node does not know its own.
+fn range(row: &Reply, asked: &Address) -> Option<(u16, u16, Address)> {
+    let [first, last, master, ..] = row.items() else { return None };
+    let number = |reply: &Reply| reply.text()?.parse().ok();
+    let [host, port, ..] = master.items() else { return None };
+    let host = host.text().filter(|host| !matches!(host.as_str(), "" | "?"));
+    Some((
+        number(first)?,
+        number(last)?,
+        Address::new(host.unwrap_or_else(|| asked.host.clone()), number(port)?),
+    ))
 }
 
 /// The slot of a key: CRC16 of what stands in its first `{..}`, if that is not empty, else of all of it.

@@ -91,7 +91,8 @@ impl DbCounts {
         self.expires += u64::from(expires);
     }
 
-    fn add(&mut self, more: &DbCounts) {
+    /// Counts `more` in.
+    pub fn add(&mut self, more: &DbCounts) {
         self.expires += more.expires;
         for (count, more) in self.by_type.iter_mut().zip(more.by_type) {
             *count += more;

@@ -1,0 +1,27 @@
+//! `/v1/status`: how every source fares, what is wrong, and what to do about it.
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Api;
+use super::problem::Problem;
+use crate::engine::views::source::SourceView;
+
+/// The answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Where the vault is.
+    pub vault: String,
+    /// When this was true, by this process's clock.
+    pub now: Timestamp,
+    /// By name.
+    pub sources: Vec<SourceView>,
+}
+
+/// `GET /v1/status`
+pub async fn show(State(api): State<Api>) -> Result<Json<Status>, Problem> {
+    let sources = api.engine.status().await?;
+    Ok(Json(Status { vault: api.app.vault.store.location(), now: api.app.clock.now(), sources }))
+}

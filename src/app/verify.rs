@@ -1,0 +1,63 @@
+//! Every byte of a backup is read and checked, and what was found is written down.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::App;
+use crate::engine::work::{Action, Attempt, Order, Outcome, Status, Work};
+use crate::error::{Error, Kind, Result};
+use crate::task::Task;
+use crate::vault::layout::BackupRef;
+use crate::vault::marks;
+use crate::vault::reader::BackupReader;
+use crate::vault::verify::verify;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    backup: BackupRef,
+}
+
+/// Verifies one backup.
+pub struct Verify {
+    app: App,
+    order: Order,
+    backup: BackupRef,
+}
+
+impl Verify {
+    /// The work that `order` asks for.
+    pub fn new(app: &App, order: &Order) -> Result<Self> {
+        let Params { backup } = super::params(order)?;
+        Ok(Verify { app: app.clone(), order: order.clone(), backup })
+    }
+
+    /// The order to verify `backup`.
+    pub fn order(backup: BackupRef) -> Order {
+        let source = Some(backup.source.clone());
+        Order { action: Action::Verify, source, params: json!(Params { backup }) }
+    }
+}
+
+#[async_trait]
+impl Work for Verify {
+    fn order(&self) -> &Order {
+        &self.order
+    }
+
+    async fn run(&self, task: &Task, _attempt: &Attempt) -> Result<Outcome> {
+        task.step("verify");
+        let reader = task.guard(BackupReader::open_backup(&self.app.vault, &self.backup)).await?;
+        let found = verify(&reader, task).await?;
+        if found.outcome == marks::Outcome::Damaged {
+            let bad: Vec<_> =
+                found.checks.iter().filter(|check| !check.passed).map(|check| check.found.as_str()).collect();
+            return Err(Error::new(Kind::Damaged, format!("verifying {}", self.backup), bad.join("; "))
+                .hint("it is not restored from any more; `tidekeeper backups` shows which others are good"));
+        }
+        let summary =
+            format!("{} is whole: {} bytes read in {:.1} s", self.backup, found.bytes, found.took_s);
+        Ok(Outcome { status: Status::Succeeded, summary, detail: json!(found) })
+    }
+}

@@ -1,0 +1,135 @@
+//! What people type. A command is one file: its arguments, and how it makes a document of what the rooms below
+//! answer. Commands translate; they never decide.
+
+use clap::{Parser, Subcommand};
+
+use self::context::{Context, Globals, variable};
+use self::outcome::Outcome;
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::{LogFormat, start_logs};
+
+pub mod accept;
+pub mod backup;
+pub mod backups;
+pub mod check;
+pub mod completions;
+pub mod config;
+pub mod context;
+pub mod document;
+pub mod extract;
+pub mod hold;
+pub mod human;
+pub mod init;
+pub mod look;
+pub mod outcome;
+pub mod perform;
+pub mod permissions;
+pub mod progress;
+pub mod restore;
+pub mod retention;
+pub mod runs;
+pub mod scrub;
+pub mod show;
+pub mod status;
+pub mod unhold;
+pub mod verify;
+
+/// Backs up what lives in a Kubernetes cluster on AWS, and proves that it comes back
+#[derive(Parser, Debug)]
+#[command(name = "tidekeeper", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 refused for safety; \
+                        4 done, but partial or suspect; 5 damage found"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Init(init::Args),
+    Check(check::Args),
+    Permissions(permissions::Args),
+    Status(status::Args),
+    Backup(backup::Args),
+    Backups(backups::Args),
+    Show(show::Args),
+    Verify(verify::Args),
+    Extract(extract::Args),
+    Restore(restore::Args),
+    Hold(hold::Args),
+    Unhold(unhold::Args),
+    Accept(accept::Args),
+    Retention(retention::Args),
+    Scrub(scrub::Args),
+    Runs(runs::Args),
+    Config(config::Args),
+    Completions(completions::Args),
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<Outcome> {
+        match self {
+            Command::Init(args) => init::run(args, context).await,
+            Command::Check(args) => check::run(args, context).await,
+            Command::Permissions(args) => permissions::run(args, context).await,
+            Command::Status(args) => status::run(args, context).await,
+            Command::Backup(args) => backup::run(args, context).await,
+            Command::Backups(args) => backups::run(args, context).await,
+            Command::Show(args) => show::run(args, context).await,
+            Command::Verify(args) => verify::run(args, context).await,
+            Command::Extract(args) => extract::run(args, context).await,
+            Command::Restore(args) => restore::run(args, context).await,
+            Command::Hold(args) => hold::run(args, context).await,
+            Command::Unhold(args) => unhold::run(args, context).await,
+            Command::Accept(args) => accept::run(args, context).await,
+            Command::Retention(args) => retention::run(args, context).await,
+            Command::Scrub(args) => scrub::run(args, context).await,
+            Command::Runs(args) => runs::run(args, context).await,
+            Command::Config(args) => config::run(args, context).await,
+            Command::Completions(args) => completions::run(args, context).await,
+        }
+    }
+}
+
+/// Reads the arguments of this process, runs its command and tells the exit code.
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let context = Context::new(cli.globals);
+    let ended = start(&context).and_then(|runtime| {
+        let ended = runtime.block_on(cli.command.run(&context));
+        // What a command left behind (a look at a system that did not answer) is not waited for.
+        runtime.shutdown_background();
+        ended
+    });
+    outcome::print(&ended, context.globals.json, &context.look)
+}
+
+/// Prints help where it was asked for; else what is wrong with the arguments, for machines too.
+fn misused(error: &clap::Error) -> u8 {
+    let _ = error.print();
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let why = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let error = Error::new(Kind::Usage, "reading the arguments", why).hint("see tidekeeper --help");
+        println!("{:#}", outcome::error_document(&error));
+    }
+    u8::try_from(error.exit_code()).unwrap_or(2)
+}
+
+fn start(context: &Context) -> Result<tokio::runtime::Runtime> {
+    let log = context.globals.log.clone().or_else(|| variable("TIDEKEEPER_LOG"));
+    let log = log.unwrap_or_else(|| "warn".to_owned());
+    start_logs(LogFormat::of_stderr(), &log, std::io::stderr)
+        .map_err(|why| Error::new(Kind::Usage, "starting the logs", why))?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::io("starting the runtime", cause))
+}

@@ -1,0 +1,59 @@
+//! `tidekeeper extract BACKUP --output DIR`: the native files, for the stock tools.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::look::Look;
+use super::outcome::Outcome;
+use super::{document, progress};
+use crate::config::units::Period;
+use crate::error::Result;
+use crate::vault::place::Intent;
+
+/// Write a backup's native files, for the stock tools
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// SOURCE/ID, or SOURCE/latest
+    pub backup: String,
+
+    /// Where to; made if it is not there, refused if it holds anything
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// Which of the formats that the kind of source has
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+
+    /// How long it may take
+    #[arg(long, value_name = "TIME", default_value = "12h")]
+    pub deadline: Period,
+}
+
+/// Extracts; needs nothing but the vault, and the private key where the backup is encrypted.
+pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
+    let app = context.app(Intent::Read).await?;
+    let backup = app.catalog.resolve(&args.backup).await?;
+    let task =
+        app.task(&format!("extract of {backup}"), Duration::max(args.deadline.0, Duration::from_secs(1)));
+    let work = app.extract(&backup, args.format.as_deref(), &args.output, &task);
+    let files = progress::shown(&context.clock, &task.progress, task.guard(work)).await?;
+    let document = json!({ "backup": backup.to_string(), "output": args.output, "files": files });
+    let text = text(&document, &context.look);
+    Ok(Outcome::done(document, text))
+}
+
+fn text(document: &Value, look: &Look) -> String {
+    let mut shown = String::new();
+    for file in document::items(document, "/files") {
+        let path = format!("{}/{}", document::text(document, "/output"), document::text(file, "/path"));
+        let path = look.paint(super::look::Tone::Strong, &path);
+        shown.push_str(&format!("{path}  {}\n", document::bytes(file, "/bytes")));
+        if !document::text(file, "/usage").is_empty() {
+            shown.push_str(&format!("  {}\n", document::text(file, "/usage")));
+        }
+    }
+    shown
+}

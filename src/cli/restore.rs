@@ -1,0 +1,202 @@
+//! `tidekeeper restore`: a backup into a running system. A plan first; what would be lost needs a confirmation.
+
+use std::io::Write;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::context::Context;
+use super::look::{Cell, Facts, Look, Table, Tone};
+use super::outcome::Outcome;
+use super::perform::{self, RunArgs};
+use super::{document, progress};
+use crate::app::{App, RestoreWish};
+use crate::config::SourceName;
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::source::RestorePlan;
+use crate::vault::place::Intent;
+
+/// Restore a backup into a running system
+///
+/// On a terminal the plan is shown first, and the target's name is asked for. Scripts take the field `hash` of
+/// `--dry-run --json` and give it back with --confirm; a target that holds nothing needs no confirmation.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// SOURCE/ID, SOURCE/latest, or SOURCE alone
+    pub what: String,
+
+    /// With SOURCE alone: as it was at this moment, such as 2026-11-21T06:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+
+    /// Into this target or source, by its name in the configuration [default: the backup's own source]
+    #[arg(long, value_name = "TARGET")]
+    pub to: Option<SourceName>,
+
+    /// Only what matches, where the kind of source can do that
+    #[arg(long, value_name = "PATTERN")]
+    pub keys: Option<String>,
+
+    /// What else the kind of source can do; `restore --dry-run` tells when it cannot
+    #[arg(long = "option", short = 'o', value_name = "NAME=VALUE", value_parser = option)]
+    pub options: Vec<(String, Value)>,
+
+    /// Show the plan and touch nothing
+    #[arg(long, conflicts_with = "confirm")]
+    pub dry_run: bool,
+
+    /// The hash of the plan that was looked at
+    #[arg(long, value_name = "HASH")]
+    pub confirm: Option<String>,
+
+    /// How the run is made.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How long a plan may take: it reads the whole backup once.
+const PLANNING: Duration = Duration::from_secs(12 * 3_600);
+
+/// `NAME=VALUE`; `true` and `false` are truth values, and a name alone is true.
+fn option(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, "true"));
+    match (name, value) {
+        ("", _) => Err("expected NAME=VALUE".to_owned()),
+        (_, "true" | "false") => Ok((name.to_owned(), json!(value == "true"))),
+        _ => Ok((name.to_owned(), json!(value))),
+    }
+}
+
+/// Plans, asks where somebody is there to be asked, restores.
+pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
+    let mut wish = wish(&args)?;
+    let app = context.app(if args.dry_run { Intent::Read } else { Intent::Write }).await?;
+    if args.dry_run {
+        let plan = plan(&app, &wish, context).await?;
+        let document = with_hash(&plan);
+        let text = text(&document, &context.look);
+        return Ok(Outcome::done(document, text).exit(u8::from(plan.blockers().next().is_some())));
+    }
+    if context.is_interactive() && wish.confirm.is_none() {
+        let plan = plan(&app, &wish, context).await?;
+        eprint!("{}", text(&with_hash(&plan), &context.look));
+        refuse_blocked(&plan)?;
+        confirm(target_name(&wish), &plan)?;
+        wish.confirm = Some(plan.hash());
+    }
+    let task = app.task("resolving what to restore", Duration::from_secs(60));
+    let order = app.restore_order(&wish, &task).await?;
+    let finished = perform::perform(context, &app, order, &args.run).await?;
+    let code = perform::exit_code(&finished);
+    let text = restored(&finished.detail, &finished.summary, &context.look);
+    Ok(Outcome::done(finished.detail, text).exit(code))
+}
+
+fn wish(args: &Args) -> Result<RestoreWish> {
+    let mut options: Map<String, Value> = args.options.iter().cloned().collect();
+    if let Some(pattern) = &args.keys {
+        options.insert("keys".to_owned(), json!(pattern));
+    }
+    let mut wish = RestoreWish {
+        at: args.at,
+        target: args.to.clone(),
+        options,
+        confirm: args.confirm.clone(),
+        ..RestoreWish::default()
+    };
+    if args.what.contains('/') {
+        wish.backup = Some(args.what.clone());
+    } else {
+        wish.source = Some(args.what.parse()?);
+    }
+    Ok(wish)
+}
+
+async fn plan(app: &App, wish: &RestoreWish, context: &Context) -> Result<RestorePlan> {
+    let task = app.task("planning a restore", PLANNING);
+    progress::shown(&context.clock, &task.progress, app.plan_restore(wish, &task)).await
+}
+
+/// The plan as the API answers it: with its hash.
+fn with_hash(plan: &RestorePlan) -> Value {
+    let mut document = json!(plan);
+    document["hash"] = json!(plan.hash());
+    document
+}
+
+/// The name that is asked for: of the target as it is configured.
+fn target_name(wish: &RestoreWish) -> &str {
+    let source = wish.source.as_ref().map(SourceName::as_str);
+    let of_backup = || wish.backup.as_deref().and_then(|text| text.split('/').next());
+    wish.target.as_ref().map(SourceName::as_str).or(source).or_else(of_backup).unwrap_or_default()
+}
+
+fn refuse_blocked(plan: &RestorePlan) -> Result<()> {
+    let blockers: Vec<_> = plan.blockers().map(|finding| finding.what.as_str()).collect();
+    if blockers.is_empty() {
+        return Ok(());
+    }
+    let doing = format!("restoring into {}", plan.target.label);
+    Err(Error::new(Kind::Unsupported, doing, blockers.join("; ")).hint("the target was not touched"))
+}
+
+/// Asks for the target's name: a `y` is typed too easily into the wrong window.
+fn confirm(target: &str, plan: &RestorePlan) -> Result<()> {
+    let what = if plan.destructive { "what it holds now will be lost" } else { "it holds nothing yet" };
+    eprint!("\nRestore into {}? {what}. Type the target's name ({target}) to go on: ", plan.target.label);
+    let doing = "reading the confirmation";
+    std::io::stderr().flush().doing(doing)?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).doing(doing)?;
+    if answer.trim() == target {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Refused, format!("restoring into {}", plan.target.label), "its name was not typed")
+        .hint("nothing was touched"))
+}
+
+fn text(plan: &Value, look: &Look) -> String {
+    let at = |pointer| document::text(plan, pointer);
+    let mut facts = Facts::default();
+    facts.add("restore", document::backup(plan, "/backup"));
+    facts.add("as of", at("/at"));
+    facts.add("into", at("/target/label"));
+    let live = document::items(plan, "/live").iter().filter_map(Value::as_str);
+    facts.add("which holds", live.collect::<Vec<_>>().join(", "));
+    facts.add("hash", at("/hash"));
+    let mut shown = facts.show(look);
+    let mut actions = Table::new(["ACTION", "ON", "WHY"]);
+    for action in document::items(plan, "/actions") {
+        actions.row([
+            Cell::text(document::text(action, "/verb")).tone(Tone::Strong),
+            Cell::text(document::text(action, "/object")),
+            Cell::text(document::text(action, "/reason")),
+        ]);
+    }
+    shown.push_str(&format!("\n{}", actions.show(look)));
+    let findings = document::findings(document::items(plan, "/findings"), look);
+    if !findings.is_empty() {
+        shown.push_str(&format!("\n{findings}"));
+    }
+    if document::is(plan, "/destructive") {
+        let warning = "what the target holds now will be lost; a script confirms that with --confirm HASH";
+        shown.push_str(&format!("\n{}\n", look.paint(Tone::Warning, warning)));
+    }
+    shown
+}
+
+fn restored(detail: &Value, summary: &str, look: &Look) -> String {
+    let mut shown = format!("{summary}\n");
+    let failed = |check: &&Value| !document::is(check, "/passed");
+    for check in document::items(detail, "/checks").iter().filter(failed) {
+        let at = |pointer| document::text(check, pointer);
+        let name = look.paint(Tone::Bad, at("/name"));
+        shown.push_str(&format!("  {name}: expected {}, found {}\n", at("/expected"), at("/found")));
+    }
+    for omission in document::items(detail, "/restored/omissions") {
+        let (what, why) = (document::text(omission, "/what"), document::text(omission, "/why"));
+        shown.push_str(&format!("  did not come back: {what}: {why}\n"));
+    }
+    shown
+}

@@ -1,0 +1,54 @@
+//! `tidekeeper status`: how every source fares, and what to do.
+
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::look::{Cell, Look, Table, Tone};
+use super::outcome::Outcome;
+use super::{document, human};
+use crate::error::Result;
+use crate::vault::place::Intent;
+
+/// Tell per source: the last backup, how much would be lost now, when it was proven, what is wrong
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {}
+
+/// Prints the status; exits 0 also when something is wrong, as what was asked for was done.
+pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
+    let app = context.app(Intent::Read).await?;
+    let engine = app.engine()?;
+    let vault = app.config.vault.to_string();
+    let document = json!({ "vault": vault, "sources": document::of(&engine.status().await?)? });
+    let text = text(&document, &context.look);
+    Ok(Outcome::done(document, text))
+}
+
+fn text(document: &Value, look: &Look) -> String {
+    let sources = document::items(document, "/sources");
+    if sources.is_empty() {
+        return "no source is configured; `tidekeeper backups` lists what is in the vault\n".to_owned();
+    }
+    let mut table = Table::new(["SOURCE", "LAST BACKUP", "STATUS", "RPO", "PROVEN", "NEXT DUE", "RUNNING"]);
+    for source in sources {
+        let status = document::text(source, "/last_backup/status");
+        let rpo = document::number(source, "/rpo_s").map(std::time::Duration::from_secs);
+        table.row([
+            Cell::text(document::text(source, "/source")).tone(Tone::Strong),
+            Cell::number(document::age(source, "/last_backup/at", look)),
+            Cell::text(document::text_or_dash(source, "/last_backup/status")).tone(document::tone(status)),
+            Cell::number(rpo.map_or_else(|| document::NOTHING.to_owned(), human::duration)),
+            Cell::number(document::age(source, "/proven/at", look)),
+            Cell::number(document::age(source, "/next_due", look)),
+            Cell::number(document::items(source, "/running").len().to_string()),
+        ]);
+    }
+    let mut shown = table.show(look);
+    for source in sources {
+        for problem in document::items(source, "/problems") {
+            let name = look.paint(Tone::Bad, document::text(source, "/source"));
+            let (what, advice) = (document::text(problem, "/what"), document::text(problem, "/advice"));
+            shown.push_str(&format!("\n{name}: {what}\n  {advice}\n"));
+        }
+    }
+    shown
+}

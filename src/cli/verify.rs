@@ -1,0 +1,41 @@
+//! `tidekeeper verify BACKUP`: reads and checks every byte.
+
+use serde_json::Value;
+
+use super::context::Context;
+use super::outcome::Outcome;
+use super::perform::{self, RunArgs};
+use super::{document, human};
+use crate::app::Verify;
+use crate::error::Result;
+use crate::vault::place::Intent;
+
+/// Read and check every byte of a backup
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// SOURCE/ID, or SOURCE/latest
+    pub backup: String,
+
+    /// How the run is made.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Verifies and leaves a proof; damage is exit code 5.
+pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
+    let app = context.app(Intent::Write).await?;
+    let backup = app.catalog.resolve(&args.backup).await?;
+    let finished = perform::perform(context, &app, Verify::order(backup), &args.run).await?;
+    let text = text(&finished.detail);
+    Ok(Outcome::done(finished.detail, text))
+}
+
+fn text(verification: &Value) -> String {
+    let took = verification.pointer("/took_s").and_then(Value::as_f64).unwrap_or_default();
+    format!(
+        "{} is whole: {} read and compared in {}\n",
+        document::backup(verification, "/backup"),
+        document::bytes(verification, "/bytes"),
+        human::duration(std::time::Duration::from_secs_f64(took.max(0.0))),
+    )
+}
