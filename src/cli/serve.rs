@@ -34,7 +34,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     stop_on_signals(stop.clone())?;
     let app = context.app(Intent::Delete).await?;
     let store = &*app.vault.store;
-    let findings = probe::probe(store, &*context.clock, app.config.single_writer).await?;
+    let findings = probe::probe(&app.vault.store, &context.clock, app.config.single_writer).await?;
     probe::refuse(store, &findings)?;
     let options = Options { take_over: args.take_over, grace: args.grace.0 };
     (context.daemon)(app, options, stop).await?;

@@ -171,7 +171,6 @@ async fn keys_whose_time_has_come_are_left_out() {
     let source = RedisServer::start(&[]).await;
     script(&source, "redis.call('SET', 'stays', 1); redis.call('SET', 'goes', 1, 'PX', 400)").await;
     let backup = stage.backup_of(&source).await;
-    let backup = stage.backup(&[("dump.rdb", &saved(&source).await)]).await;
     wait_for("the key expires", LIMIT, async || command::<u64>(&source, &["EXISTS", "goes"]).await == 0)
         .await;
     for way in ["restore", "replication"] {
@@ -222,7 +221,6 @@ async fn a_cluster_gets_commands() {
     )
     .await;
     let backup = stage.backup_of(&source).await;
-    let backup = stage.backup(&[("dump.rdb", &saved(&source).await)]).await;
     let server = cluster().await;
     let target = target(&server);
     let plan = stage.plan(&target, &backup, json!({})).await.expect("a plan");
