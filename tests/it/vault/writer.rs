@@ -24,8 +24,7 @@ use tidekeeper::vault::store::{Key, SharedStore, Store, list_all};
 use tidekeeper::vault::writer::{Capture, abandon};
 
 use super::scene::{Scene, drain, noise, text, write_artifact};
-use crate::harness::s3::in_process as s3_server;
-use crate::harness::wait_for;
+use crate::harness::{s3, wait_for};
 
 const MIB: usize = 1 << 20;
 
@@ -445,11 +444,11 @@ fn slices_add_up() {
 }
 
 /// The way over real stores: parts copied by the kernel, parts sent by HTTP.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_stores_take_it_and_give_it_back() {
     let dir = tempfile::tempdir().expect("a directory");
     let directory: SharedStore = Arc::new(FsStore::connect(dir.path(), false).expect("a directory"));
-    let server = s3_server::s3s_fs().await;
+    let server = s3::versitygw().await;
     for store in [directory, server.store()] {
         let mut scene = Scene::new().encrypted();
         scene.vault.store = store.clone();
