@@ -1,7 +1,7 @@
 //! Lists a directory tree as a store lists keys: in byte order, a page at a time, reading only folders that matter.
 //!
 //! A page reads a folder's names anew, for a listing may not miss what was created since the last page; so a name
-//! that does not matter costs no more than the look at it: ten thousand names are read in about a millisecond.
+//! that does not matter costs no more than the look at it.
 
 use std::io;
 use std::os::fd::OwnedFd;
