@@ -118,13 +118,14 @@ impl Walk<'_> {
     }
 }
 
-/// What kind of file a name is; some file systems tell only when asked for each.
+/// What kind of file a name is; some file systems tell only when asked for each. One that is gone is of no kind.
 fn kind(folder: &OwnedFd, entry: &RawDirEntry<'_>) -> io::Result<FileType> {
     match entry.file_type() {
-        FileType::Unknown => {
-            let stat = rustix::fs::statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
-            Ok(FileType::from_raw_mode(stat.st_mode))
-        }
+        FileType::Unknown => match rustix::fs::statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode)),
+            Err(rustix::io::Errno::NOENT) => Ok(FileType::Unknown),
+            Err(cause) => Err(cause.into()),
+        },
         kind => Ok(kind),
     }
 }
