@@ -18,9 +18,14 @@ pub struct Args {
 
 /// Shows the catalog's line and the manifest.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
-    let app = context.app(Intent::Read).await?;
-    let backup = app.catalog.resolve(&args.backup).await?;
-    let document = app.show(&backup).await?;
+    let document = match context.remote()? {
+        Some(remote) => remote.get(&format!("v1/backups/{}", args.backup), &[]).await?,
+        None => {
+            let app = context.app(Intent::Read).await?;
+            let backup = app.catalog.resolve(&args.backup).await?;
+            app.show(&backup).await?
+        }
+    };
     let text = text(&document, &context.look);
     Ok(Outcome::done(document, text))
 }

@@ -1,4 +1,4 @@
-//! From an empty folder to backups that are listed, shown, checked and extracted; most of it with `--vault` alone.
+//! From an empty folder to backups that are listed, shown, checked and extracted.
 
 use crate::harness::cli::Cli;
 use crate::harness::redis::RedisServer;
