@@ -121,7 +121,7 @@ impl World {
         let host = FakeHost { me: holder, domain: domain.to_owned(), alive: self.alive.clone() };
         let workshop = Bench { script: self.script.clone(), vault: vault.clone() };
         let limits = Limits { spool_dir: std::env::temp_dir(), concurrent_runs: 4, ..Limits::default() };
-        let spool = Spool::new(&limits, &clock).unwrap();
+        let spool = Spool::new(&limits, clock.clone()).unwrap();
         let mut parts = Parts::new(vault, Arc::new(workshop), Arc::new(host), spool);
         parts.limits = Arc::new(limits);
         parts.schedules = schedules;
