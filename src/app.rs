@@ -41,6 +41,9 @@ pub use self::views::BackupView;
 /// Every kind of source there is. A new source is its folder and its line here.
 pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis];
 
+/// How long a run may take when neither its caller nor a schedule says.
+const AN_HOUR: Duration = Duration::from_secs(3_600);
+
 /// The kind of this name, if this build has it.
 pub fn kind(name: &str) -> Option<&'static dyn source::Kind> {
     KINDS.iter().copied().find(|kind| kind.name() == name)
@@ -124,6 +127,13 @@ impl App {
             limits: Arc::new(self.config.limits.clone()),
             spool: self.spool.clone(),
         }
+    }
+
+    /// How long the run of an order may take, if nobody says: the longest deadline in the schedule of its source, else an hour.
+    pub fn deadline(&self, order: &Order) -> Duration {
+        let schedule = order.source.as_ref().and_then(|source| self.config.schedule(source));
+        let deadlines = schedule.into_iter().flat_map(|schedule| &schedule.backup).map(|series| series.deadline);
+        deadlines.max().unwrap_or(AN_HOUR)
     }
 
     /// An engine that does this app's works, in this process.

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::look::Look;
 use super::remote::Remote;
+use super::serve::Daemon;
 use crate::app::{App, KINDS};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::node::Problem;
@@ -60,6 +61,8 @@ pub struct Context {
     pub clock: SharedClock,
     /// How results look.
     pub look: Look,
+    /// What `serve` runs.
+    pub daemon: Daemon,
 }
 
 /// Where the vault is known from.
@@ -70,10 +73,10 @@ enum Origin {
 
 impl Context {
     /// The context of this process.
-    pub fn new(globals: Globals) -> Self {
+    pub fn new(globals: Globals, daemon: Daemon) -> Self {
         let clock = SystemClock::shared();
         let look = Look::of_stdout(clock.now());
-        Context { globals, clock, look }
+        Context { globals, clock, look, daemon }
     }
 
     /// Whether somebody is there to be asked.

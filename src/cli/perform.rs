@@ -1,7 +1,5 @@
 //! Does an order in this process: the same claim, work and finish as in a daemon, with its progress shown.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,9 +15,6 @@ use crate::engine::views::RunView;
 use crate::engine::work::{Order, Status};
 use crate::error::{Error, Kind, Result};
 use crate::task::Progress;
-
-/// How long a run may take when neither the command line nor a schedule says.
-const AN_HOUR: Duration = Duration::from_secs(3_600);
 
 /// Arguments of commands that start a run.
 #[derive(Args, Clone, Debug, Default)]
@@ -82,7 +77,7 @@ impl Done {
 /// # Errors
 /// Those of the run: an interrupted or failed one is an error here.
 pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs) -> Result<Done> {
-    let deadline = args.deadline.map(|period| period.0).unwrap_or_else(|| deadline_of(app, &order));
+    let deadline = args.deadline.map(|period| period.0).unwrap_or_else(|| app.deadline(&order));
     let ask = Ask {
         principal: context.principal(),
         route: format!("tidekeeper {}", order.action),
@@ -107,12 +102,6 @@ pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs)
             "somebody asked for its end before it began",
         )),
     }
-}
-
-fn deadline_of(app: &App, order: &Order) -> Duration {
-    let schedule = order.source.as_ref().and_then(|source| app.config.schedule(source));
-    let deadlines = schedule.into_iter().flat_map(|schedule| &schedule.backup).map(|series| series.deadline);
-    deadlines.max().unwrap_or(AN_HOUR)
 }
 
 /// A first Ctrl-C ends the run in order, which takes a moment; a second ends the process.
