@@ -114,10 +114,12 @@ impl App {
         self.systems.targets.iter().map(|(name, system)| (name, &**system))
     }
 
-    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`.
+    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`. Its name becomes part of
+    /// keys (of the holds it takes), so only letters, digits and hyphens are left of it.
     pub fn task(&self, name: &str, limit: Duration) -> Task {
+        let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
         Task {
-            run: name.into(),
+            run: name.chars().map(safe).collect::<String>().into(),
             clock: self.clock.clone(),
             deadline: self.clock.monotonic() + limit,
             cancel: CancellationToken::new(),

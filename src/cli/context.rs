@@ -87,7 +87,7 @@ impl Context {
     /// Who asks, for the audit trail: `root@host`.
     pub fn principal(&self) -> String {
         let uid = rustix::process::getuid().as_raw();
-        let user = variable("USER").or(variable("LOGNAME")).unwrap_or_else(|| format!("uid {uid}"));
+        let user = variable("USER").or(variable("LOGNAME")).unwrap_or_else(|| format!("uid-{uid}"));
         format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
     }
 

@@ -176,6 +176,7 @@ fn show(document: Value, context: &Context) -> Result<Outcome> {
 
 fn text(run: &Value, look: &Look) -> String {
     let at = |pointer| document::text(run, pointer);
+    let moment = |pointer| document::time(run, pointer).map(human::time).unwrap_or_default();
     let mut facts = Facts::default();
     facts.add("run", at("/run"));
     facts.add("what", format!("{} {}", at("/action"), at("/source")).trim_end());
@@ -184,11 +185,11 @@ fn text(run: &Value, look: &Look) -> String {
     let why = [at("/why/by"), at("/why/series"), at("/why/due"), at("/why/reason")];
     facts.add("because of", why.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", "));
     facts.add("attempts", document::count(run, "/attempts"));
-    facts.add("began", at("/started_at"));
-    facts.add("ended", at("/finished_at"));
+    facts.add("began", moment("/started_at"));
+    facts.add("ended", moment("/finished_at"));
     facts.add("took", took(run));
-    facts.add("next attempt", at("/retry_at"));
-    facts.add("deadline", at("/deadline"));
+    facts.add("next attempt", moment("/retry_at"));
+    facts.add("deadline", moment("/deadline"));
     facts.add("summary", at("/summary"));
     facts.add("error", look.paint(Tone::Bad, at("/error/message")));
     facts.add("hint", at("/error/hint"));

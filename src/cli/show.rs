@@ -52,7 +52,7 @@ fn text(document: &Value, look: &Look) -> String {
 fn facts(document: &Value, look: &Look) -> Facts {
     let at = |pointer| document::text(document, pointer);
     let moment = |pointer| match document::time(document, pointer) {
-        Some(time) => format!("{time} ({})", human::age(time, look.now)),
+        Some(time) => format!("{} ({})", human::time(time), human::age(time, look.now)),
         None => String::new(),
     };
     let status = at("/backup/status");
