@@ -114,12 +114,12 @@ impl App {
         self.systems.targets.iter().map(|(name, system)| (name, &**system))
     }
 
-    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`. It has no run's id, but a name
-    /// that can stand in keys, as those have.
+    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`. Its name becomes part of
+    /// keys (of the holds it takes), so only letters, digits and hyphens are left of it.
     pub fn task(&self, name: &str, limit: Duration) -> Task {
-        let keyable = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
         Task {
-            run: name.chars().map(keyable).collect::<String>().into(),
+            run: name.chars().map(safe).collect::<String>().into(),
             clock: self.clock.clone(),
             deadline: self.clock.monotonic() + limit,
             cancel: CancellationToken::new(),
@@ -142,7 +142,8 @@ impl App {
     /// `Config` for a schedule that cannot be read.
     pub fn engine(&self) -> Result<Engine> {
         let host = LocalHost::new(&self.vault.process, None);
-        let parts = Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());
+        let parts =
+            Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());
         Engine::new(Parts {
             limits: Arc::new(self.config.limits.clone()),
             schedules: self.config.schedules.clone(),

@@ -1,5 +1,5 @@
-//! What people type. A command is one file: its arguments, and how it makes a document of what the rooms below
-//! answer. Commands translate; they never decide.
+//! What people type. A command is one file: its arguments, and how it makes a document of what the rooms
+//! below answer. Commands translate; they never decide.
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +26,7 @@ pub mod outcome;
 pub mod perform;
 pub mod permissions;
 pub mod progress;
+pub mod remote;
 pub mod restore;
 pub mod retention;
 pub mod runs;

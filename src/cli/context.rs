@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::look::Look;
+use super::remote::Remote;
 use super::serve::Daemon;
 use crate::app::{App, KINDS};
 use crate::clock::{SharedClock, SystemClock};
@@ -30,7 +31,7 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub config: Option<PathBuf>,
 
-    /// Work with this vault alone, without a configuration: s3://BUCKET/PREFIX or a path [env: TIDEKEEPER_VAULT]
+    /// Work with this vault alone: s3://BUCKET/PREFIX or a path [env: TIDEKEEPER_VAULT]
     #[arg(long, global = true, value_name = "URL", conflicts_with = "config", help_heading = "Everywhere")]
     pub vault: Option<String>,
 
@@ -86,7 +87,7 @@ impl Context {
     /// Who asks, for the audit trail: `root@host`.
     pub fn principal(&self) -> String {
         let uid = rustix::process::getuid().as_raw();
-        let user = variable("USER").or(variable("LOGNAME")).unwrap_or_else(|| format!("uid {uid}"));
+        let user = variable("USER").or(variable("LOGNAME")).unwrap_or_else(|| format!("uid-{uid}"));
         format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
     }
 
@@ -109,12 +110,27 @@ impl Context {
             }
             (None, None) if Path::new(DEFAULT_CONFIG).exists() => Ok(Origin::Config(DEFAULT_CONFIG.into())),
             (None, None) => Err(Error::new(Kind::Usage, doing, format!("there is no {DEFAULT_CONFIG} here"))
-                .hint("name one with --config FILE; many commands need only --vault s3://BUCKET/PREFIX or --vault PATH")),
+                .hint(
+                    "name one with --config FILE; many commands need only --vault s3://BUCKET/PREFIX or PATH",
+                )),
         }
     }
 
+    /// The daemon that is asked instead, if one is named.
+    pub fn remote(&self) -> Result<Option<Remote<'_>>> {
+        self.globals.server.as_deref().map(|url| Remote::new(self, url)).transpose()
+    }
+
     /// The configuration; with `--vault`, one that names nothing but the vault.
+    ///
+    /// # Errors
+    /// `Usage` with `--server`: a command that asks a daemon does not come here.
     pub fn config(&self) -> Result<Config> {
+        if let Some(server) = &self.globals.server {
+            let why = "a daemon does not do this for others yet";
+            return Err(Error::new(Kind::Usage, format!("asking {server}"), why)
+                .hint("leave --server out, and name the configuration or the vault instead"));
+        }
         match self.origin()? {
             Origin::Config(file) => read_config(&file),
             Origin::Vault(url) => {
