@@ -296,8 +296,8 @@ fn replication_notes(server: &Server) -> Vec<Finding> {
         (Some("swapdb"), _) => findings.push(ok("the old data is kept until the new is loaded (swapdb)")),
         (Some(_), _) => findings.push(warning(
             "the target empties itself before it loads (repl-diskless-load is not swapdb)",
-            "if it dies while loading, its data is the dump.rdb that it has just received; the RDB has to fit \
-             on its disk, too",
+            "if it dies while loading, its data is the dump.rdb that it has just received; the RDB has to \
+             fit on its disk, too",
         )),
         (None, _) => findings.push(warning(
             "it is not known whether the target keeps its old data until the new is loaded",
