@@ -130,8 +130,7 @@ impl App {
     /// How long the run of an order may take, if nobody says: the longest deadline in the schedule of its source, else an hour.
     pub fn deadline(&self, order: &Order) -> Duration {
         let schedule = order.source.as_ref().and_then(|source| self.config.schedule(source));
-        let deadlines =
-            schedule.into_iter().flat_map(|schedule| &schedule.backup).map(|series| series.deadline);
+        let deadlines = schedule.into_iter().flat_map(|schedule| &schedule.backup).map(|series| series.deadline);
         deadlines.max().unwrap_or(AN_HOUR)
     }
 

@@ -4,8 +4,8 @@
 use clap::{Parser, Subcommand};
 
 use self::context::{Context, Globals, variable};
-use self::outcome::Outcome;
 use self::serve::Daemon;
+use self::outcome::Outcome;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::{LogFormat, start_logs};
 

@@ -52,10 +52,7 @@ impl Daemon {
     }
 
     async fn is_ready(&self) -> bool {
-        self.call(Method::GET, "/health/ready")
-            .send()
-            .await
-            .is_ok_and(|reply| reply.status() == StatusCode::OK)
+        self.call(Method::GET, "/health/ready").send().await.is_ok_and(|reply| reply.status() == StatusCode::OK)
     }
 
     fn call(&self, method: Method, path: &str) -> RequestBuilder {
