@@ -116,7 +116,6 @@ impl Daemon {
         }
         let (leads, reads) = self.standing();
         engine.note_health(|health| {
-            health.reached |= done.is_ok();
             health.vault = done.as_ref().err().map(Problem::from);
             health.leads = leads;
             health.reads = reads;
@@ -149,6 +148,8 @@ impl Daemon {
         }
         if self.is_due(Chore::Leaders) {
             self.leadership.look().await?;
+            // Ready as soon as the vault has answered: the first search for open attempts may take longer.
+            self.engine.note_health(|health| health.reached = true);
             self.did(Chore::Leaders);
         }
         let Some(fence) = self.leadership.fence() else { return Ok(()) };

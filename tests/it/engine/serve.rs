@@ -47,7 +47,7 @@ async fn serving_keeps_schedules_and_stops_when_asked() {
     let clock: SharedClock = SystemClock::shared();
     let vault = Vault::new(Arc::new(MemoryStore::new(clock.clone())), clock.clone(), None);
     let host = LocalHost::new(&vault.process, None);
-    let spool = Spool::new(&Limits::default(), &clock).unwrap();
+    let spool = Spool::new(&Limits::default(), clock.clone()).unwrap();
     let mut parts = Parts::new(vault, Arc::new(Bench), Arc::new(host), spool);
     parts.schedules = vec![every("a", 1)];
     let engine = Engine::new(parts).unwrap();

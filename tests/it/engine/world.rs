@@ -121,7 +121,7 @@ impl World {
         let host = FakeHost { me: holder, domain: domain.to_owned(), alive: self.alive.clone() };
         let workshop = Bench { script: self.script.clone(), vault: vault.clone() };
         let limits = Limits { spool_dir: std::env::temp_dir(), concurrent_runs: 4, ..Limits::default() };
-        let spool = Spool::new(&limits, &clock).unwrap();
+        let spool = Spool::new(&limits, clock.clone()).unwrap();
         let mut parts = Parts::new(vault, Arc::new(workshop), Arc::new(host), spool);
         parts.limits = Arc::new(limits);
         parts.schedules = schedules;
@@ -278,7 +278,7 @@ impl Work for Scripted {
         let source = self.order.source.as_ref().map(SourceName::as_str).unwrap_or("none").to_owned();
         self.script.begun.lock().unwrap().push(format!("{}#{}", self.order, attempt.number));
         let _count = Count::up(&self.script, &source);
-        task.progress.step("work", task.clock.monotonic());
+        task.step("work");
         let act = self.script.acts.lock().unwrap().get(&source).cloned();
         let pause = async |pause| task.guard(async { Ok(task.clock.sleep(pause).await) }).await;
         match act.unwrap_or(Act::Take(Duration::from_secs(1))) {
