@@ -1,4 +1,4 @@
-//! From an empty folder to backups that are listed, shown, checked and extracted; most of it with `--vault` alone.
+//! From an empty folder to backups that are listed, shown, checked and extracted.
 
 use crate::harness::cli::Cli;
 use crate::harness::redis::RedisServer;
@@ -6,7 +6,8 @@ use crate::harness::redis::RedisServer;
 async fn filled() -> (RedisServer, Cli) {
     let server = RedisServer::start(&[]).await;
     let mut connection = server.connect().await;
-    let () = redis::cmd("DEBUG").arg("POPULATE").arg(1000).query_async(&mut connection).await.expect("allowed");
+    let () =
+        redis::cmd("DEBUG").arg("POPULATE").arg(1000).query_async(&mut connection).await.expect("allowed");
     let cli = Cli::of_redis(&server.url());
     (server, cli)
 }
@@ -63,7 +64,8 @@ async fn what_is_extracted_starts_a_stock_server() {
 
     let again = cli.run(&args).await.exits(3).json();
     assert_eq!(again["code"], "refused", "{again}");
-    let wrong = cli.run(&["extract", "redis-main/latest", "--output", "x", "--format", "nonsense"]).await.exits(2);
+    let wrong =
+        cli.run(&["extract", "redis-main/latest", "--output", "x", "--format", "nonsense"]).await.exits(2);
     assert!(wrong.stderr.contains("hint: its formats: "), "{wrong:?}");
 }
 
@@ -86,7 +88,10 @@ async fn a_flipped_bit_is_exit_code_5_and_is_not_restored() {
     cli.run(&["restore", &backup, "--confirm", "0"]).await.exits(5);
     assert_eq!(server.digest().await, before);
     let list = cli.run(&["backups", "--json"]).await.exits(0).json();
-    assert_eq!((&list["backups"][0]["status"], &list["backups"][0]["good"]), (&"damaged".into(), &false.into()));
+    assert_eq!(
+        (&list["backups"][0]["status"], &list["backups"][0]["good"]),
+        (&"damaged".into(), &false.into())
+    );
     cli.run(&["scrub", "--deep"]).await.exits(5);
 }
 
@@ -118,4 +123,24 @@ async fn a_server_that_is_down_is_named() {
     assert!(document["message"].as_str().is_some_and(|text| text.contains("127.0.0.1:1")), "{document}");
     let runs = cli.run(&["runs", "--json"]).await.exits(0).json();
     assert_eq!((&runs["runs"][0]["state"], &runs["runs"][0]["action"]), (&"failed".into(), &"backup".into()));
+}
+
+#[tokio::test]
+async fn an_encrypted_backup_needs_a_private_key_and_nothing_else() {
+    let (_server, cli) = filled().await;
+    let keys = [age::x25519::Identity::generate(), age::x25519::Identity::generate()];
+    let recipients = keys.iter().map(|key| key.to_public().to_string()).collect::<Vec<_>>().join(", ");
+    let main = std::fs::read_to_string(cli.path("tidekeeper.yaml")).expect("it is there");
+    let encryption = format!("encryption: {{ recipients: [{recipients}], identity_file: first }}\n");
+    cli.write("tidekeeper.yaml", &(main + &encryption));
+    for (key, name) in keys.iter().zip(["first", "second"]) {
+        cli.write(name, age::secrecy::ExposeSecret::expose_secret(&key.to_string()));
+    }
+    cli.run(&["init"]).await.exits(0);
+    cli.run(&["backup", "redis-main"]).await.exits(0);
+    let alone = ["extract", "redis-main/latest", "--vault", "vault", "--output", "out"];
+    let ran = cli.run(&alone).await;
+    assert!(ran.code == 1 && ran.stderr.contains("hint: "), "{ran:?}");
+    std::fs::remove_dir_all(cli.path("out")).ok();
+    cli.run(&[&alone[..], &["--identity", "second"]].concat()).await.exits(0);
 }

@@ -78,7 +78,7 @@ impl Cli {
         self.folder.path().join(name)
     }
 
-    /// The binary with these arguments, not yet started, with nothing of the caller's environment that it reads.
+    /// The binary with these arguments, not yet started, without what it reads of the caller's environment.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidekeeper"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null()).kill_on_drop(true);
@@ -100,9 +100,5 @@ pub async fn finish(mut command: Command, args: &[&str]) -> Ran {
     let ended = tokio::time::timeout(LIMIT, command.output()).await;
     let output = ended.unwrap_or_else(|_| panic!("{args:?} hangs")).expect("the binary is built");
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-    Ran {
-        code: output.status.code().unwrap_or(-1),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
+    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
