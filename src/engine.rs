@@ -258,7 +258,8 @@ impl Engine {
             done = work => done,
             () = self.clock().sleep(limit) => {
                 let why = format!("no answer within {} s", limit.as_secs());
-                Err(Error::new(Kind::Timeout, doing, why).hint("look at the vault's store and the network to it"))
+                let hint = "look at the vault's store and the network to it";
+                Err(Error::new(Kind::Timeout, doing, why).hint(hint))
             }
         }
     }

@@ -206,7 +206,8 @@ impl Daemon {
                 }
                 Ok((_, Ok(Performed::Elsewhere))) => {}
                 Ok((run, Err(error))) => {
-                    tracing::warn!(%run, %error, hint = error.hint_text(), "a run could not be claimed or ended");
+                    let hint = error.hint_text();
+                    tracing::warn!(%run, %error, hint, "a run could not be claimed or ended");
                 }
                 Err(error) => tracing::error!(%error, "a run ended without a word"),
             }

@@ -280,7 +280,13 @@ impl Work for Scripted {
         let _count = Count::up(&self.script, &source);
         task.step("work");
         let act = self.script.acts.lock().unwrap().get(&source).cloned();
-        let pause = async |pause| task.guard(async { Ok(task.clock.sleep(pause).await) }).await;
+        let pause = async |pause| {
+            let slept = async {
+                task.clock.sleep(pause).await;
+                Ok(())
+            };
+            task.guard(slept).await
+        };
         match act.unwrap_or(Act::Take(Duration::from_secs(1))) {
             Act::Take(time) => pause(time).await?,
             Act::Fail(times, kind) if attempt.number <= times => {
