@@ -305,7 +305,11 @@ impl Daemon {
     async fn start(&mut self, fence: &Fence) -> Result<()> {
         self.learn().await?;
         let limit = self.engine.0.limits.concurrent_runs.max(1);
-        if self.jobs.len() >= limit || self.startable(fence).is_empty() {
+        if self.jobs.len() >= limit {
+            return Ok(());
+        }
+        // What others occupied a while ago may be why nothing is startable: then it is looked at again.
+        if self.others.is_empty() && self.startable(fence).is_empty() {
             return Ok(());
         }
         if self.is_due(Chore::Others) {
