@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use futures_util::future::BoxFuture;
+use futures_util::future::LocalBoxFuture;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,7 @@ pub struct Api {
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The daemon: works on what is due and asked for, and answers, until `stop`.
-pub fn serve(app: App, options: Options, stop: CancellationToken) -> BoxFuture<'static, Result<()>> {
+pub fn serve(app: App, options: Options, stop: CancellationToken) -> LocalBoxFuture<'static, Result<()>> {
     Box::pin(async move {
         let api = Api::new(app.engine()?, app);
         let listener = api.listen().await?;

@@ -1,4 +1,5 @@
-//! The one place that wires: which kinds of source exist, which works the engine can be given, what a process is made of.
+//! The one place that wires: which kinds of source exist, which works the engine can be given, what a process
+//! is made of.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -114,8 +115,8 @@ impl App {
         self.systems.targets.iter().map(|(name, system)| (name, &**system))
     }
 
-    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`. Its name becomes part of
-    /// keys (of the holds it takes), so only letters, digits and hyphens are left of it.
+    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`. Its name becomes part
+    /// of keys (of the holds it takes), so only letters, digits and hyphens are left of it.
     pub fn task(&self, name: &str, limit: Duration) -> Task {
         let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
         Task {
@@ -129,10 +130,12 @@ impl App {
         }
     }
 
-    /// How long the run of an order may take, if nobody says: the longest deadline in the schedule of its source, else an hour.
+    /// How long the run of an order may take, if nobody says: the longest deadline in the schedule of its source,
+    /// else an hour.
     pub fn deadline(&self, order: &Order) -> Duration {
         let schedule = order.source.as_ref().and_then(|source| self.config.schedule(source));
-        let deadlines = schedule.into_iter().flat_map(|schedule| &schedule.backup).map(|series| series.deadline);
+        let deadlines =
+            schedule.into_iter().flat_map(|schedule| &schedule.backup).map(|series| series.deadline);
         deadlines.max().unwrap_or(AN_HOUR)
     }
 

@@ -4,8 +4,8 @@
 use clap::{Parser, Subcommand};
 
 use self::context::{Context, Globals, variable};
-use self::serve::Daemon;
 use self::outcome::Outcome;
+use self::serve::Daemon;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::{LogFormat, start_logs};
 
@@ -105,7 +105,8 @@ impl Command {
     }
 }
 
-/// Reads the arguments of this process, runs its command and tells the exit code. `daemon` is what `serve` runs.
+/// Reads the arguments of this process, runs its command and tells the exit code. `daemon` is what `serve`
+/// runs.
 pub fn main(daemon: Daemon) -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -50,7 +50,8 @@ pub async fn list(State(api): State<Api>, Params(wanted): Params<Wanted>) -> Res
 fn page(mut views: Vec<BackupView>, wanted: &Wanted) -> Page {
     if let Some((source, id)) = wanted.after.as_deref().and_then(|after| after.split_once('/')) {
         // By place in the order, not by search: the one that it names may be gone since.
-        views.retain(|view| view.source.as_str() > source || (view.source == source && view.id.as_str() < id));
+        views
+            .retain(|view| view.source.as_str() > source || (view.source == source && view.id.as_str() < id));
     }
     if let Some(status) = &wanted.status {
         views.retain(|view| view.status == *status);

@@ -57,7 +57,8 @@ pub async fn list(State(api): State<Api>) -> Json<Sources> {
         kind: system.kind(),
         schedule: config.schedule(name).map(plan),
     });
-    let targets = api.app.targets().map(|(name, system)| Target { target: name.clone(), kind: system.kind() });
+    let targets =
+        api.app.targets().map(|(name, system)| Target { target: name.clone(), kind: system.kind() });
     Json(Sources { sources: sources.collect(), targets: targets.collect() })
 }
 

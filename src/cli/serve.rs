@@ -1,6 +1,6 @@
 //! `tidekeeper serve`: the daemon.
 
-use futures_util::future::BoxFuture;
+use futures_util::future::LocalBoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ use crate::vault::place::Intent;
 use crate::vault::probe;
 
 /// What runs until it is told to stop. The room that answers over HTTP is not ours to know; `main` hands it in.
-pub type Daemon = fn(App, Options, CancellationToken) -> BoxFuture<'static, Result<()>>;
+pub type Daemon = fn(App, Options, CancellationToken) -> LocalBoxFuture<'static, Result<()>>;
 
 /// Run the daemon: back up what is due, answer over HTTP, until SIGTERM
 #[derive(clap::Args, Clone, Debug)]
@@ -33,9 +33,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let app = context.app(Intent::Delete).await?;
-    let store = &*app.vault.store;
     let findings = probe::probe(&app.vault.store, &context.clock, app.config.single_writer).await?;
-    probe::refuse(store, &findings)?;
+    probe::refuse(&*app.vault.store, &findings)?;
     let options = Options { take_over: args.take_over, grace: args.grace.0 };
     (context.daemon)(app, options, stop).await?;
     Ok(Outcome::verbatim(String::new()))

@@ -44,7 +44,12 @@ impl Daemon {
         let app = app(&folder, &redis, port).await;
         let stop = CancellationToken::new();
         let options = Options { take_over: false, grace: Duration::from_secs(1) };
-        tokio::spawn(tidekeeper::api::serve(app, options, stop.clone()));
+        let token = stop.clone();
+        // As `tidekeeper serve` runs it: in a runtime of its own, on the thread that made it.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(tidekeeper::api::serve(app, options, token)).map_err(std::io::Error::other)
+        });
         let url = format!("http://127.0.0.1:{port}");
         let daemon = Daemon { url, client: Client::new(), redis, folder, _stop: stop.drop_guard() };
         wait_for("the daemon is ready", LONG, async || daemon.is_ready().await).await;
@@ -52,7 +57,10 @@ impl Daemon {
     }
 
     async fn is_ready(&self) -> bool {
-        self.call(Method::GET, "/health/ready").send().await.is_ok_and(|reply| reply.status() == StatusCode::OK)
+        self.call(Method::GET, "/health/ready")
+            .send()
+            .await
+            .is_ok_and(|reply| reply.status() == StatusCode::OK)
     }
 
     fn call(&self, method: Method, path: &str) -> RequestBuilder {

@@ -307,9 +307,9 @@ impl Master {
             some => format!("nobody who dialled us within {waited:?} was let in: {}", some.join("; ")),
         };
         Error::new(Kind::Unreachable, self.doing(), why).retryable(false).hint(
-            "the target must be able to dial us: set `listen` and `advertise` of the target to an address that it \
-             reaches, look for a NetworkPolicy or a proxy between, or restore with the option way=restore, \
-             where only we dial",
+            "the target must be able to dial us: set `listen` and `advertise` of the target to an address \
+             that it reaches, look for a NetworkPolicy or a proxy between, or restore with the option \
+             way=restore, where only we dial",
         )
     }
 

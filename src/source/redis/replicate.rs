@@ -127,8 +127,8 @@ impl Follower {
                 Ok(Follows::Us) | Err(_) => continue,
             };
             return Error::new(Kind::Conflict, doing, why).hint(
-                "find out who: a Sentinel, an operator, a person. Pause it for the time of the restore, or restore \
-                 with the option way=restore",
+                "find out who: a Sentinel, an operator, a person. Pause it for the time of the restore, or \
+                 restore with the option way=restore",
             );
         }
     }
@@ -166,7 +166,7 @@ impl Follower {
             }
             Follows::Nobody => Ok(true),
             Follows::Another(master) => {
-                tracing::warn!(target = %self.address, %master, "the target follows somebody else, and is left so");
+                tracing::warn!(server = %self.address, %master, "it follows somebody else, and is left so");
                 Ok(true)
             }
         }

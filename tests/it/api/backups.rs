@@ -23,7 +23,11 @@ async fn a_backup_is_asked_for_once_however_often_the_request_is_sent() {
     assert_ne!(other["run"], first["run"]);
     assert_eq!(daemon.end_of(&first).await["state"], "succeeded");
     let late = json_of(ask("monday", "redis-main").await, StatusCode::ACCEPTED).await;
-    assert_eq!((&late["run"], &late["state"]), (&first["run"], &json!("succeeded")), "a run never starts again");
+    assert_eq!(
+        (&late["run"], &late["state"]),
+        (&first["run"], &json!("succeeded")),
+        "a run never starts again"
+    );
 }
 
 #[tokio::test]
@@ -65,7 +69,8 @@ async fn backups_are_listed_page_by_page_and_shown() {
     let shown = daemon.get("/v1/backups/redis-main/latest").await;
     assert_eq!(&shown["backup"]["backup"], names[0]);
     assert_eq!(shown["manifest"]["status"], "complete");
-    let reply = daemon.call(Method::GET, "/v1/backups/redis-main/20200101T000000Z-000000").send().await.unwrap();
+    let reply =
+        daemon.call(Method::GET, "/v1/backups/redis-main/20200101T000000Z-000000").send().await.unwrap();
     problem_of(reply, StatusCode::NOT_FOUND, "not-found").await;
     assert_eq!(daemon.get("/v1/backups?status=suspect").await["backups"], json!([]));
 }

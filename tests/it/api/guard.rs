@@ -26,7 +26,9 @@ async fn a_page_from_elsewhere_is_refused() {
         let call = daemon.call(Method::GET, "/v1/sources").header(name, value);
         call.send().await.expect("an answer")
     };
-    for foreign in [format!("evil.example:{port}"), "10.0.0.1".to_owned(), "localhost.evil.example".to_owned()] {
+    for foreign in
+        [format!("evil.example:{port}"), "10.0.0.1".to_owned(), "localhost.evil.example".to_owned()]
+    {
         problem_of(with("host", foreign).await, StatusCode::MISDIRECTED_REQUEST, "foreign-host").await;
     }
     for foreign in ["http://evil.example", "null", "http://127.0.0.1:1"] {

@@ -10,11 +10,16 @@ async fn a_backup_shows_in_the_metrics() {
     let daemon = Daemon::start().await;
     let scrape = async || {
         let reply = daemon.call(Method::GET, "/metrics").send().await.expect("an answer");
-        assert!(reply.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+        assert!(
+            reply.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text")
+        );
         reply.text().await.expect("a body")
     };
     let before = scrape().await;
-    assert!(!before.contains("tidekeeper_recovery_point_age_seconds{"), "unknown is absent, not zero: {before}");
+    assert!(
+        !before.contains("tidekeeper_recovery_point_age_seconds{"),
+        "unknown is absent, not zero: {before}"
+    );
     assert!(before.contains("tidekeeper_vault_up 1\n"), "{before}");
 
     redis::cmd("SET").arg("k").arg("v").exec_async(&mut daemon.redis.connect().await).await.unwrap();

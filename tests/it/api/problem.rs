@@ -23,11 +23,13 @@ async fn whatever_is_wrong_with_a_request_is_a_problem_with_a_code() {
     let long = daemon.post("/v1/backups", json!({ "source": "x".repeat(100_000) })).await;
     problem_of(long, StatusCode::PAYLOAD_TOO_LARGE, "too-large").await;
 
-    let broken = daemon.call(Method::POST, "/v1/backups").header("content-type", "application/json").body("{");
+    let broken =
+        daemon.call(Method::POST, "/v1/backups").header("content-type", "application/json").body("{");
     problem_of(send(broken).await, StatusCode::BAD_REQUEST, "usage").await;
 
     let key = daemon.call(Method::POST, "/v1/backups").header("idempotency-key", "k".repeat(256));
-    problem_of(send(key.json(&json!({ "source": "redis-main" }))).await, StatusCode::BAD_REQUEST, "usage").await;
+    problem_of(send(key.json(&json!({ "source": "redis-main" }))).await, StatusCode::BAD_REQUEST, "usage")
+        .await;
 }
 
 #[tokio::test]

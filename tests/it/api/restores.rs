@@ -34,7 +34,11 @@ async fn the_plan_touches_nothing_and_its_hash_makes_it_happen() {
     let wrong = json!({ "backup": "redis-main/latest", "confirm": "0123456789abcdef" });
     let run = json_of(daemon.post("/v1/restores", wrong).await, StatusCode::ACCEPTED).await;
     let refused = daemon.end_of(&run).await;
-    assert_eq!((&refused["state"], &refused["error"]["code"]), (&json!("failed"), &json!("refused")), "{refused}");
+    assert_eq!(
+        (&refused["state"], &refused["error"]["code"]),
+        (&json!("failed"), &json!("refused")),
+        "{refused}"
+    );
     assert_eq!(daemon.redis.digest().await, changed, "a wrong hash touches nothing");
 
     let right = json!({ "backup": "redis-main/latest", "confirm": planned["hash"] });

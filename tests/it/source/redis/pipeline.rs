@@ -261,7 +261,8 @@ proptest! {
 
     #[test]
     fn stars_match_as_the_naive_reading_says(pattern in "[ab*?]{0,8}", key in "[ab]{0,10}") {
-        prop_assert_eq!(Pattern::new(&pattern).matches(key.as_bytes()), naive(pattern.as_bytes(), key.as_bytes()));
+        let expected = naive(pattern.as_bytes(), key.as_bytes());
+        prop_assert_eq!(Pattern::new(&pattern).matches(key.as_bytes()), expected);
     }
 }
 

@@ -219,10 +219,12 @@ fn each_version_loads_what_its_source_says() {
 
 #[test]
 fn info_is_read_as_servers_write_it() {
-    let text = "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\nrun_id:abc\r\n\
-                # Replication\r\nrole:slave\r\nmaster_host:10.0.0.5\r\nmaster_port:6379\r\nmaster_link_status:up\r\n\
+    let text = "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\n\
+                run_id:abc\r\n# Replication\r\nrole:slave\r\nmaster_host:10.0.0.5\r\nmaster_port:6379\r\n\
+                master_link_status:up\r\n\
                 # Modules\r\nmodule:name=bf,ver=20209,api=1\r\nmodule:name=ReJSON,ver=1\r\n\
-                # Keyspace\r\ndb0:keys=10,expires=3,avg_ttl=5\r\ndb12:keys=1,expires=0,avg_ttl=0,subexpiry=1\r\n";
+                # Keyspace\r\ndb0:keys=10,expires=3,avg_ttl=5\r\n\
+                db12:keys=1,expires=0,avg_ttl=0,subexpiry=1\r\n";
     let server = Server::read(&Info::read(text));
     assert_eq!((server.product, server.version, server.newest_rdb), (Product::Valkey, (8, 0, 1), 11));
     assert_eq!(server.follows, Some(("10.0.0.5:6379".to_owned(), true)));

@@ -151,7 +151,8 @@ const FILL: &str = r#"
     local long = string.rep('long ', 30)
     redis.call('SET', 'text', 'hello'); redis.call('SET', 'number', 12345); redis.call('SET', '77', long)
     redis.call('SET', string.rep('key', 20), 'under a compressible name')
-    redis.call('RPUSH', 'list:small', 'a', 'b', 3); redis.call('RPUSH', 'list:plain', string.rep('z', 9000), 'a')
+    redis.call('RPUSH', 'list:small', 'a', 'b', 3)
+    redis.call('RPUSH', 'list:plain', string.rep('z', 9000), 'a')
     redis.call('SADD', 'set:ints', 1, 2, 300); redis.call('SADD', 'set:words', 'a', 'b')
     redis.call('ZADD', 'zset:small', 1.5, 'a', 'inf', 'b'); redis.call('HSET', 'hash:small', 'f', 'v', 'n', 5)
     for n = 1, 700 do
