@@ -21,8 +21,8 @@ mkdir -p "$CACHE" "$CARGO_TARGET_DIR"
 
 if [[ -t 1 ]]; then BOLD=$'\e[1m' PLAIN=$'\e[0m'; else BOLD='' PLAIN=''; fi
 
-say() { printf '%s\n' "$*"; }
-complain() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$@"; }
+complain() { say "$@" >&2; }
 fail() {
     complain "$@"
     exit 1

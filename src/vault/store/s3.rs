@@ -2,8 +2,9 @@
 //!
 //! What a call may do when no answer comes decides everything here. Reading, listing, deleting and storing a part can be
 //! repeated, so they are: [`TRIES`] times, with a doubling pause. A conditional create is tried once; without an answer
-//! it is `Undecided`, and [`decide`](crate::vault::decide) asks again and recognises its own object. Completing an upload is repeated,
-//! because the store forgets an upload that it has completed: then the key is there, and the answer is `Exists`.
+//! it is `Undecided`, and [`decide`](crate::vault::decide) asks again and recognises its own object. Completing an upload
+//! is repeated, because the store forgets an upload that it has completed: then the key is there, and the answer is
+//! `Exists`.
 //! No call waits for ever: each has a limit by the clock, counted up with the bytes that it moves.
 
 use std::future::Future;

@@ -31,7 +31,8 @@ fn an_s3_url_names_bucket_prefix_and_options() {
         kms_key: Some("alias/backups".into()),
         object_lock: None,
     };
-    let url = "s3://My.Backups/team/prod/?region=eu-central-1&endpoint=http://127.0.0.1:9000&path_style=true&kms_key=alias%2Fbackups";
+    let url = "s3://My.Backups/team/prod/?region=eu-central-1&endpoint=http://127.0.0.1:9000&path_style=true\
+               &kms_key=alias%2Fbackups";
     assert_eq!(parse(url).unwrap(), Place::S3(full));
 }
 

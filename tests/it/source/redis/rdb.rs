@@ -109,45 +109,30 @@ fn entry(type_code: u8, value: &[&[u8]]) -> Vec<u8> {
     [&[type_code], text(b"k").as_slice(), &value.concat()].concat()
 }
 
-/// Everything that format versions 1 to 12 know of values and a 7.0 server does not write: version, type, bytes.
-fn values_of_other_versions() -> Vec<(&'static str, u8, ValueType, Vec<u8>)> {
+/// A value as a format version writes it: magic, type, and the bytes behind its key.
+type Written = (&'static str, u8, ValueType, Vec<u8>);
+
+const ID: [u8; 16] = [7; 16];
+const TIME: [u8; 8] = [1; 8];
+
+/// Everything that format versions 1 to 12 know of values and a 7.0 server does not write.
+fn values_of_other_versions() -> Vec<Written> {
+    values_before_version_10().into_iter().chain(values_since_version_10()).collect()
+}
+
+fn stream_node() -> Vec<u8> {
+    [&[1][..], &text(&ID), &text(b"a listpack, unread")].concat()
+}
+
+/// A stream's one group, with its numbers, and the group's one consumer, with its times.
+fn stream_tail(numbers: &[u8], times: usize) -> Vec<u8> {
+    let pending = [&[1][..], &ID, &TIME, &[3]].concat();
+    let consumer = [&[1][..], &text(b"consumer"), &TIME.repeat(times), &[1], &ID].concat();
+    [&[1][..], &text(b"group"), numbers, &pending, &consumer].concat()
+}
+
+fn values_before_version_10() -> Vec<Written> {
     let listpack = text(b"a listpack, unread");
-    let [id, time] = [&[7u8; 16][..], &[1u8; 8][..]];
-    let stream_tail_1 =
-        [&[1][..], &text(b"group"), &[5, 6], &[1], id, time, &[3], &[1], &text(b"consumer"), time, &[1], id]
-            .concat();
-    let stream_tail_2 = [
-        &[1][..],
-        &text(b"group"),
-        &[5, 6, 9],
-        &[1],
-        id,
-        time,
-        &[3],
-        &[1],
-        &text(b"consumer"),
-        time,
-        &[1],
-        id,
-    ]
-    .concat();
-    let stream_tail_3 = [
-        &[1][..],
-        &text(b"group"),
-        &[5, 6, 9],
-        &[1],
-        id,
-        time,
-        &[3],
-        &[1],
-        &text(b"consumer"),
-        time,
-        time,
-        &[1],
-        id,
-    ]
-    .concat();
-    let node = [&[1][..], &text(id), &listpack].concat();
     let module_id = 0x1234_5678_9abc_def3u64.to_be_bytes();
     vec![
         ("REDIS0006", 1, ValueType::List, [&[2][..], &text(b"a"), &[0xc0, 5]].concat()),
@@ -171,12 +156,12 @@ fn values_of_other_versions() -> Vec<(&'static str, u8, ValueType, Vec<u8>)> {
             .concat(),
         ),
         ("REDIS0006", 4, ValueType::Hash, [&[1][..], &text(b"f"), &[0xc2, 1, 2, 3, 4]].concat()),
-        ("REDIS0008", 5, ValueType::Zset, [&[1][..], &text(b"a"), time].concat()),
+        ("REDIS0008", 5, ValueType::Zset, [&[1][..], &text(b"a"), &TIME].concat()),
         (
             "REDIS0008",
             7,
             ValueType::Module,
-            [&[0x81][..], &module_id, &[1, 7, 2, 8, 3], &[0; 4], &[4], time, &[5], &text(b"s"), &[0]]
+            [&[0x81][..], &module_id, &[1, 7, 2, 8, 3], &[0; 4], &[4], &TIME, &[5], &text(b"s"), &[0]]
                 .concat(),
         ),
         ("REDIS0006", 9, ValueType::Hash, listpack.clone()),
@@ -185,13 +170,19 @@ fn values_of_other_versions() -> Vec<(&'static str, u8, ValueType, Vec<u8>)> {
         ("REDIS0006", 12, ValueType::Zset, listpack.clone()),
         ("REDIS0006", 13, ValueType::Hash, listpack.clone()),
         ("REDIS0007", 14, ValueType::List, [&[2][..], &listpack, &listpack].concat()),
-        ("REDIS0009", 15, ValueType::Stream, [&node[..], &[1, 2, 3], &stream_tail_1].concat()),
+        ("REDIS0009", 15, ValueType::Stream, [&stream_node()[..], &[1, 2, 3], &stream_tail(&[5, 6], 1)].concat()),
+    ]
+}
+
+fn values_since_version_10() -> Vec<Written> {
+    let listpack = text(b"a listpack, unread");
+    vec![
         ("REDIS0010", 16, ValueType::Hash, listpack.clone()),
         ("REDIS0010", 17, ValueType::Zset, listpack.clone()),
         ("REDIS0010", 18, ValueType::List, [&[2, 2][..], &listpack, &[1], &text(b"plain")].concat()),
-        ("REDIS0010", 19, ValueType::Stream, [&node[..], &[1; 8], &stream_tail_2].concat()),
+        ("REDIS0010", 19, ValueType::Stream, [&stream_node()[..], &[1; 8], &stream_tail(&[5, 6, 9], 1)].concat()),
         ("REDIS0011", 20, ValueType::Set, listpack.clone()),
-        ("REDIS0011", 21, ValueType::Stream, [&node[..], &[1; 8], &stream_tail_3].concat()),
+        ("REDIS0011", 21, ValueType::Stream, [&stream_node()[..], &[1; 8], &stream_tail(&[5, 6, 9], 2)].concat()),
         (
             "REDIS0012",
             22,
@@ -203,9 +194,9 @@ fn values_of_other_versions() -> Vec<(&'static str, u8, ValueType, Vec<u8>)> {
             "REDIS0012",
             24,
             ValueType::Hash,
-            [time, &[2, 0], &text(b"f"), &text(b"v"), &[1], &text(b"g"), &text(b"w")].concat(),
+            [&TIME[..], &[2, 0], &text(b"f"), &text(b"v"), &[1], &text(b"g"), &text(b"w")].concat(),
         ),
-        ("REDIS0012", 25, ValueType::Hash, [time, &listpack].concat()),
+        ("REDIS0012", 25, ValueType::Hash, [&TIME[..], &listpack].concat()),
         ("VALKEY080", 22, ValueType::Hash, [&[1][..], &text(b"f"), &text(b"v"), &[255; 8]].concat()),
     ]
 }
