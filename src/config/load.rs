@@ -85,7 +85,7 @@ impl Loader<'_> {
         let api = section::<raw::Api>(&json, "api")
             .map(|raw| check::api(raw.unwrap_or_default(), at("api"), problems));
         let limits = section::<raw::Limits>(&json, "limits")
-            .map(|raw| check::limits(raw.unwrap_or_default(), at("limits")));
+            .map(|raw| check::limits(raw.unwrap_or_default(), at("limits"), problems));
         let (vault, single_writer) = vault?;
         let (encryption, limits, api) = (encryption?, limits?, api?);
         Some(Config { vault, single_writer, encryption, limits, sources, targets, schedules, api })
@@ -206,8 +206,8 @@ fn section<T: DeserializeOwned>(json: &Json, key: &str) -> Option<Option<T>> {
     }
 }
 
-/// The file itself, or the YAML files right in the folder, by name. Hidden ones are skipped: a mounted ConfigMap
-/// has some.
+/// The file itself, or the YAML files right in the folder, by name. Hidden ones are skipped: a mounted
+/// ConfigMap has some.
 fn schedule_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !std::fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);

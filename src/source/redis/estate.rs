@@ -59,7 +59,7 @@ impl Estate {
                 if found.text("run_id") != self.server.run_id {
                     let why = "another server answers there than a moment ago";
                     return Err(Error::new(Kind::Conflict, format!("connecting to {node}"), why).hint(
-                        "give the target the address of one server, not of a service that spreads over several",
+                        "give the target the address of one server, not of a service that spreads over some",
                     ));
                 }
             }

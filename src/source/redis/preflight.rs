@@ -112,8 +112,8 @@ fn state(server: &Server) -> Vec<Finding> {
     if let Some((master, up)) = &server.follows {
         let link = if *up { "up" } else { "down" };
         let advice = format!(
-            "restore into its master. If {master} is gone, or was an earlier restore that was interrupted: send \
-             `REPLICAOF NO ONE` to the target, then plan again"
+            "restore into its master. If {master} is gone, or was an earlier restore that was interrupted: \
+             send `REPLICAOF NO ONE` to the target, then plan again"
         );
         findings.push(error(format!("the target is a replica of {master} (link {link})"), advice));
     }
@@ -132,7 +132,7 @@ fn state(server: &Server) -> Vec<Finding> {
     if server.replicas > 0 {
         findings.push(warning(
             format!("{} replicas follow the target", server.replicas),
-            "they get the restored data by a full synchronisation, or by the commands, and have the old until then",
+            "they have the old data until they get the new, by a full synchronisation or by the commands",
         ));
     }
     findings
@@ -158,7 +158,7 @@ fn databases(survey: &Survey, server: &Server) -> Option<Finding> {
         }
         Databases::Unknown => warning(
             format!("the target does not say whether it has database {highest}, which the backup uses"),
-            "allow `+config|get` or `+select`: a target without it would end itself at the end of the transfer",
+            "allow `+config|get` or `+select`: a target without it ends itself when it loads the data",
         ),
     })
 }
@@ -181,8 +181,8 @@ fn format(shard: &Shard, server: &Server) -> Vec<Obstacle> {
                 "{} has format {family} {}, the target ({server}) loads only up to {}",
                 shard.artifact.name, summary.version, server.newest_rdb
             ),
-            "restore into a newer server, or with the option way=restore, which brings all values of types that \
-             the target knows",
+            "restore into a newer server, or with the option way=restore, which brings all values of types \
+             that the target knows",
         ));
     }
     if summary.pre_release_functions > 0 {
@@ -206,8 +206,8 @@ fn module_obstacle(module_type: &str, values: u64, server: &Server) -> Option<Ob
         (Some(loaded), owner) if owner.is_some() || loaded.is_empty() => Some(Obstacle::hard(
             format!("{what}, and the target has no module for it"),
             format!(
-                "load the module{} into the target, or restore with the option way=restore, which leaves these \
-                 keys out",
+                "load the module{} into the target, or restore with the option way=restore, which leaves \
+                 these keys out",
                 owner.map(|names| format!(" {}", names[0])).unwrap_or_default()
             ),
         )),
@@ -255,8 +255,8 @@ fn topology(survey: &Survey, server: &Server) -> Vec<Obstacle> {
     if server.sentinels.is_some_and(|count| count > 0) {
         obstacles.push(Obstacle::avoidable(
             "a Sentinel watches the target, and would fail over when it becomes a replica",
-            "leave way=replication out, or take the target out of the Sentinels (SENTINEL REMOVE) for the time \
-             of the restore",
+            "leave way=replication out, or take the target out of the Sentinels (SENTINEL REMOVE) for the \
+             time of the restore",
         ));
     }
     obstacles
@@ -273,8 +273,10 @@ fn network(server: &Server, road: &Road) -> Vec<Obstacle> {
     let translated = server.sees_us_at.zip(road.own_address).filter(|(seen, own)| seen != own);
     if let Some((seen, own)) = translated.filter(|_| !road.advertised) {
         obstacles.push(Obstacle::avoidable(
-            format!("addresses are translated on the way (the target sees us at {seen}, we are {own}), so it cannot \
-                     dial us"),
+            format!(
+                "addresses are translated on the way (the target sees us at {seen}, we are {own}), so it \
+                 cannot dial us"
+            ),
             "set `advertise` of the target to an address at which it reaches us",
         ));
     }
@@ -294,8 +296,8 @@ fn replication_notes(server: &Server) -> Vec<Finding> {
         (Some("swapdb"), _) => findings.push(ok("the old data is kept until the new is loaded (swapdb)")),
         (Some(_), _) => findings.push(warning(
             "the target empties itself before it loads (repl-diskless-load is not swapdb)",
-            "if it dies while loading, its data is the dump.rdb that it has just received; the RDB has to fit on its \
-             disk, too",
+            "if it dies while loading, its data is the dump.rdb that it has just received; the RDB has to \
+             fit on its disk, too",
         )),
         (None, _) => findings.push(warning(
             "it is not known whether the target keeps its old data until the new is loaded",

@@ -2,6 +2,8 @@ mod backup;
 mod cluster;
 mod extract;
 mod master;
+mod pipeline;
 mod preflight;
 mod rdb;
 mod restore;
+mod stage;
