@@ -302,8 +302,8 @@ fn unreadable(backup: &BackupRef, error: &Error) -> Line {
     let finding = Finding::UnreadableManifest { backup: backup.clone(), why: error.to_string() };
     Line::for_people(
         finding,
-        "bring back the object's earlier version, if the store keeps versions; nothing of this source is deleted \
-         meanwhile",
+        "bring back the object's earlier version, if the store keeps versions; \
+         nothing of this source is deleted meanwhile",
     )
 }
 
