@@ -21,6 +21,7 @@ use self::executor::{Executor, InProcess};
 use self::host::Host;
 use self::perform::Active;
 use self::run::{Problem, RunId};
+use self::views::RunView;
 use self::work::{Order, Workshop};
 use crate::clock::SharedClock;
 use crate::config::{Schedule, SourceName};
@@ -134,6 +135,7 @@ struct Core {
     sources: Vec<SourceName>,
     active: Mutex<BTreeMap<RunId, Active>>,
     events: broadcast::Sender<events::Event>,
+    briefs: Mutex<BTreeMap<RunId, RunView>>,
     health: Mutex<Health>,
     catalog: Catalog,
     store_clock: Arc<StoreClock>,
@@ -193,6 +195,7 @@ impl Engine {
             sources,
             active: Mutex::default(),
             events: events::channel(),
+            briefs: Mutex::default(),
             health: Mutex::default(),
             catalog: parts.catalog,
             store_clock: parts.store_clock,
@@ -255,7 +258,8 @@ impl Engine {
             done = work => done,
             () = self.clock().sleep(limit) => {
                 let why = format!("no answer within {} s", limit.as_secs());
-                Err(Error::new(Kind::Timeout, doing, why).hint("look at the vault's store and the network to it"))
+                let hint = "look at the vault's store and the network to it";
+                Err(Error::new(Kind::Timeout, doing, why).hint(hint))
             }
         }
     }

@@ -48,8 +48,11 @@ impl Engine {
             match self.perform(job.clone(), stop.clone(), progress.clone()).await? {
                 Performed::Over => return self.ended(request.run).await,
                 Performed::Later(at) => {
-                    let left = at.duration_since(self.clock().now());
-                    self.pause(Duration::try_from(left).unwrap_or_default(), stop, &request.run).await?;
+                    let left = Duration::try_from(at.duration_since(self.clock().now()));
+                    // Nobody else goes on with it: stopped between two attempts, it is over.
+                    if self.stopped_within(left.unwrap_or_default(), stop).await {
+                        request::cancel(&self.0.vault, &request.run, &ask.principal).await?;
+                    }
                 }
                 Performed::Elsewhere => {
                     if !self.close_if_gone(&request.run).await? {
@@ -105,11 +108,19 @@ impl Engine {
     }
 
     async fn pause(&self, pause: Duration, stop: &Stop, run: &RunId) -> Result<()> {
+        if !self.stopped_within(pause, stop).await {
+            return Ok(());
+        }
+        let hint = format!("`tidekeeper runs watch {run}` shows it, `tidekeeper runs cancel {run}` ends it");
+        let doing = format!("waiting for run {run}");
+        Err(Error::new(Kind::Cancelled, doing, "it goes on without us").hint(hint))
+    }
+
+    async fn stopped_within(&self, pause: Duration, stop: &Stop) -> bool {
         tokio::select! {
             biased;
-            () = stop.stopped() => Err(Error::new(Kind::Cancelled, format!("waiting for run {run}"), "it goes on without us")
-                .hint(format!("`tidekeeper runs watch {run}` shows it, `tidekeeper runs cancel {run}` ends it"))),
-            () = self.clock().sleep(pause) => Ok(()),
+            () = stop.stopped() => true,
+            () = self.clock().sleep(pause) => false,
         }
     }
 

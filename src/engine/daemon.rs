@@ -116,7 +116,6 @@ impl Daemon {
         }
         let (leads, reads) = self.standing();
         engine.note_health(|health| {
-            health.reached |= done.is_ok();
             health.vault = done.as_ref().err().map(Problem::from);
             health.leads = leads;
             health.reads = reads;
@@ -149,6 +148,8 @@ impl Daemon {
         }
         if self.is_due(Chore::Leaders) {
             self.leadership.look().await?;
+            // Ready as soon as the vault has answered: the first search for open attempts may take longer.
+            self.engine.note_health(|health| health.reached = true);
             self.did(Chore::Leaders);
         }
         let Some(fence) = self.leadership.fence() else { return Ok(()) };
@@ -205,7 +206,8 @@ impl Daemon {
                 }
                 Ok((_, Ok(Performed::Elsewhere))) => {}
                 Ok((run, Err(error))) => {
-                    tracing::warn!(%run, %error, hint = error.hint_text(), "a run could not be claimed or ended");
+                    let hint = error.hint_text();
+                    tracing::warn!(%run, %error, hint, "a run could not be claimed or ended");
                 }
                 Err(error) => tracing::error!(%error, "a run ended without a word"),
             }
@@ -303,7 +305,11 @@ impl Daemon {
     async fn start(&mut self, fence: &Fence) -> Result<()> {
         self.learn().await?;
         let limit = self.engine.0.limits.concurrent_runs.max(1);
-        if self.jobs.len() >= limit || self.startable(fence).is_empty() {
+        if self.jobs.len() >= limit {
+            return Ok(());
+        }
+        // What others occupied a while ago may be why nothing is startable: then it is looked at again.
+        if self.others.is_empty() && self.startable(fence).is_empty() {
             return Ok(());
         }
         if self.is_due(Chore::Others) {

@@ -1,6 +1,6 @@
 //! Reads and writes `runs/`: claims, finishes, and which attempts are open.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::run::{Finished, Record, RunId, Started, Try};
 use crate::error::{Error, Kind, Result};
@@ -71,39 +71,15 @@ pub struct Trace {
 /// Visits the traces of all runs whose id is not older than `since` (of all runs, if none), in order. Holds one page of
 /// keys at a time.
 pub async fn scan(vault: &Vault, since: Option<Timestamp>, mut visit: impl FnMut(Trace)) -> Result<()> {
-    let Some(since) = since else { return scan_prefix(vault, layout::RUNS, None, &mut visit).await };
-    let last = vault.clock.now().max(since);
-    let mut day = since;
-    let mut after = Some(layout::runs_since(since));
-    loop {
-        let prefix = layout::runs_of_day(day);
-        scan_prefix(vault, &prefix, after.take(), &mut visit).await?;
-        if prefix == layout::runs_of_day(last) {
-            return Ok(());
-        }
-        day += SignedDuration::from_hours(24);
-    }
-}
-
-/// Visits the traces of the runs of one day, in order.
-pub async fn scan_day(vault: &Vault, day: Timestamp, mut visit: impl FnMut(Trace)) -> Result<()> {
-    scan_prefix(vault, &layout::runs_of_day(day), None, &mut visit).await
-}
-
-async fn scan_prefix(
-    vault: &Vault,
-    prefix: &str,
-    mut after: Option<Key>,
-    visit: &mut impl FnMut(Trace),
-) -> Result<()> {
+    let mut after = since.map(layout::runs_since);
     let mut current: Option<Trace> = None;
     loop {
-        let page = vault.store.list(prefix, after.as_ref()).await?;
+        let page = vault.store.list(layout::RUNS, after.as_ref()).await?;
         for (run, attempt, mark) in page.entries.iter().filter_map(|entry| layout::attempt_of(&entry.key)) {
             let trace = match current.take() {
                 Some(trace) if trace.run == run => trace,
                 ended => {
-                    ended.map(&mut *visit);
+                    ended.into_iter().for_each(&mut visit);
                     Trace { run, attempt: 0, open: false }
                 }
             };
@@ -114,7 +90,7 @@ async fn scan_prefix(
             _ => break,
         }
     }
-    current.map(visit);
+    current.into_iter().for_each(visit);
     Ok(())
 }
 

@@ -27,8 +27,8 @@ use crate::vault::manifest::{self, Manifest};
 /// process lives: by then its own deadline has ended it, even if its machine was slow to wake up.
 pub const MARGIN: SignedDuration = SignedDuration::from_mins(15);
 
-/// How long one close may take while others wait for it.
-const CLOSE_LIMIT: Duration = Duration::from_secs(60);
+/// How long one try at closing an attempt may take.
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How an attempt ended, before the vault has been asked about its backup.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! What people see, the same in the API, the CLI and the console: runs, and how each source fares.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::MutexGuard;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -8,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Engine;
-use super::ledger::{self, Trace};
+use super::ledger;
 use super::request::{self, Request};
 use super::run::{Problem, Record, RunId, State, Why};
 use super::work::{Action, Order, Status};
@@ -22,8 +23,15 @@ pub mod source;
 /// How many runs are read at the same time.
 const IN_FLIGHT: usize = 16;
 
-/// How far back runs are listed day by day, before all of them are searched.
-const DAYS: i64 = 31;
+/// How many days back runs are searched: mostly the first window has enough, and then nothing older is listed.
+const WINDOWS: [Option<i64>; 3] = [Some(1), Some(8), LONGEST];
+const LONGEST: Option<i64> = Some(31);
+
+/// How many runs of a window are looked at, the newest; their ids take less than a megabyte.
+const LISTED: usize = 10_000;
+
+/// How many runs that are over are remembered without their details: about a megabyte.
+const BRIEFS: usize = 1_000;
 
 /// A run as people see it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -151,20 +159,9 @@ pub struct Filter {
 
 impl Filter {
     fn wants(&self, view: &RunView) -> bool {
-        self.source.is_none_or_eq(view.source.as_ref())
+        (self.source.is_none() || self.source == view.source)
             && self.action.is_none_or(|action| action == view.action)
             && self.state.is_none_or(|state| state == view.state)
-    }
-}
-
-/// A wish that may be open.
-trait Wish<T> {
-    fn is_none_or_eq(&self, found: Option<&T>) -> bool;
-}
-
-impl<T: PartialEq> Wish<T> for Option<T> {
-    fn is_none_or_eq(&self, found: Option<&T>) -> bool {
-        self.is_none() || self.as_ref() == found
     }
 }
 
@@ -195,38 +192,36 @@ impl Engine {
         Ok(Some(view))
     }
 
-    /// The newest runs, newest first.
+    /// The newest runs of the last month, newest first, each without its `detail`. Of a vault where nothing has run for
+    /// so long, the newest of all.
     pub async fn runs(&self, filter: &Filter) -> Result<Vec<RunView>> {
-        let mut found = Vec::new();
-        let mut seen = BTreeSet::new();
-        let today = self.clock().now();
-        for back in 0..DAYS {
-            let day = day(today, back)?;
-            let runs = traces_of(self, day).await?.into_iter().map(|trace| trace.run);
-            let mut runs: BTreeSet<RunId> = runs.collect();
-            if back == 0 {
-                runs.extend(self.waiting().await?);
-            }
-            runs.retain(|run| seen.insert(run.clone()));
-            self.collect(runs.into_iter().rev(), filter, &mut found).await?;
-            if found.len() >= filter.limit {
-                return Ok(found);
-            }
-        }
-        if seen.is_empty() {
-            let newest = self.newest_of_all(filter.limit).await?;
-            self.collect(newest.into_iter().rev(), filter, &mut found).await?;
+        let found = self.recent_runs(filter, &WINDOWS).await?;
+        if found.is_empty() && self.newest(LONGEST).await?.is_empty() {
+            return self.recent_runs(filter, &[None]).await;
         }
         Ok(found)
     }
 
-    async fn collect(
-        &self,
-        runs: impl Iterator<Item = RunId> + Send,
-        filter: &Filter,
-        found: &mut Vec<RunView>,
-    ) -> Result<()> {
-        let mut views = stream::iter(runs.map(|run| self.view(run))).buffered(IN_FLIGHT);
+    /// The runs of one window after the other, each so many days long, until there are enough.
+    async fn recent_runs(&self, filter: &Filter, windows: &[Option<i64>]) -> Result<Vec<RunView>> {
+        let mut waiting = self.waiting().await?;
+        let mut found = Vec::new();
+        let mut seen = BTreeSet::new();
+        for days in windows {
+            let mut runs: BTreeSet<RunId> = self.newest(*days).await?.into_iter().collect();
+            runs.append(&mut waiting);
+            runs.retain(|run| seen.insert(run.clone()));
+            self.collect(runs, filter, &mut found).await?;
+            if found.len() >= filter.limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn collect(&self, runs: BTreeSet<RunId>, filter: &Filter, found: &mut Vec<RunView>) -> Result<()> {
+        let newest_first = runs.into_iter().rev();
+        let mut views = stream::iter(newest_first.map(|run| self.brief(run))).buffered(IN_FLIGHT);
         while found.len() < filter.limit
             && let Some(view) = views.try_next().await?
         {
@@ -235,40 +230,51 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs that somebody asked for and nobody has begun.
-    async fn waiting(&self) -> Result<Vec<RunId>> {
-        let vault = &self.0.vault;
+    /// A run without its detail. One that is over is read once: nothing about it changes any more.
+    async fn brief(&self, run: RunId) -> Result<Option<RunView>> {
+        if let Some(known) = self.briefs().get(&run) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(mut view) = self.view(run).await? else { return Ok(None) };
+        view.detail = Value::Null;
+        if view.state.is_over() && view.attempts > 0 {
+            let mut briefs = self.briefs();
+            briefs.insert(view.run.clone(), view.clone());
+            if briefs.len() > BRIEFS {
+                briefs.pop_first();
+            }
+        }
+        Ok(Some(view))
+    }
+
+    fn briefs(&self) -> MutexGuard<'_, BTreeMap<RunId, RunView>> {
+        self.0.briefs.lock().expect("no holder panics")
+    }
+
+    /// Runs that somebody asked for within a day: those that nobody has begun are in no listing of runs.
+    async fn waiting(&self) -> Result<BTreeSet<RunId>> {
         let recent = self.clock().now() - SignedDuration::from_hours(24);
-        let keys = request::keys(vault).await?.into_iter().filter(|(_, made)| *made > recent);
-        let mut waiting = Vec::new();
-        for (key, _) in keys {
-            waiting.extend(request::read(vault, &key).await?.map(|request| request.run));
+        let over: BTreeSet<String> = self.briefs().keys().map(|run| run.tail().to_owned()).collect();
+        let mut waiting = BTreeSet::new();
+        for (key, made) in request::keys(&self.0.vault).await? {
+            if made > recent && !over.contains(&key) {
+                waiting.extend(request::read(&self.0.vault, &key).await?.map(|request| request.run));
+            }
         }
         Ok(waiting)
     }
 
-    /// For a vault where nothing has run for a month.
-    async fn newest_of_all(&self, limit: usize) -> Result<VecDeque<RunId>> {
+    /// The newest runs of so many days, or of all.
+    async fn newest(&self, days: Option<i64>) -> Result<VecDeque<RunId>> {
+        let since = days.map(|days| self.clock().now() - SignedDuration::from_hours(24 * days));
         let mut newest = VecDeque::new();
-        ledger::scan(&self.0.vault, None, |trace| {
+        ledger::scan(&self.0.vault, since, |trace| {
             newest.push_back(trace.run);
-            if newest.len() > limit {
+            if newest.len() > LISTED {
                 newest.pop_front();
             }
         })
         .await?;
         Ok(newest)
     }
-}
-
-fn day(today: Timestamp, back: i64) -> Result<Timestamp> {
-    today
-        .checked_sub(SignedDuration::from_hours(24 * back))
-        .map_err(|why| Error::new(Kind::Clock, "counting days back", why))
-}
-
-async fn traces_of(engine: &Engine, day: Timestamp) -> Result<Vec<Trace>> {
-    let mut traces = Vec::new();
-    ledger::scan_day(&engine.0.vault, day, |trace| traces.push(trace)).await?;
-    Ok(traces)
 }

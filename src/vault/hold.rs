@@ -1,7 +1,8 @@
 //! Holds: a held backup is not deleted, whoever asks.
 //!
 //! Operators hold for a reason and a time; restores, verifications, extracts and drills hold what they read until their
-//! deadline. Why a hold and a deletion can never both succeed is shown at [`fate::object`].
+//! deadline, and a backup that uses another's data holds that one until its own manifest is there. Why a hold and a
+//! deletion can never both succeed is shown at [`fate::object`].
 
 use std::time::Duration;
 

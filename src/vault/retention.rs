@@ -249,7 +249,7 @@ impl<'a> Planner<'a> {
             self.keep(row, Reason::Unknown(what.clone()));
         }
         if row.worth == Worth::Abandoned {
-            // The run's deadline is not known here, but is less than a grace after any moment of the run.
+            // The run's deadline is not known here; the grace is longer than any run, so the deadline came within it.
             let stays = ABANDONED_STAYS.saturating_add(self.policy.grace);
             let until = row.stored_at.checked_add(stays).unwrap_or(Timestamp::MAX);
             if self.situation.clock.now < until {

@@ -102,13 +102,15 @@ fn judge(
     let apart = wall.duration_since(now).abs();
     if apart.unsigned_abs() > TOLERANCE {
         return Trust::No(format!(
-            "the vault's clock shows {now} and this machine's {wall}: {apart:#} apart; set the wrong one right"
+            "the vault's clock shows {now} and this machine's {wall}: {apart:#} apart; \
+             set the wrong one right"
         ));
     }
     if let Some(by) = jumped {
         let (way, by) = if by.is_negative() { ("back", by.abs()) } else { ("ahead", by) };
         return Trust::No(format!(
-            "this machine's clock jumped {way} by {by:#}; it must run evenly for 24 h before anything is deleted by it"
+            "this machine's clock jumped {way} by {by:#}; \
+             it must run evenly for 24 h before anything is deleted by it"
         ));
     }
     match newest {

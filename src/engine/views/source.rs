@@ -79,8 +79,9 @@ pub struct Advice {
     pub advice: String,
 }
 
-/// How many runs are looked through for those of one source.
-const RUNS: usize = 20;
+/// How many runs are looked through, of all sources together, and how many days back.
+const RUNS: usize = 200;
+const DAYS: [Option<i64>; 2] = [Some(1), Some(8)];
 
 /// So many intervals without a good backup are too many: one may fail, and the next may still be under way.
 const INTERVALS: i32 = 2;
@@ -90,10 +91,12 @@ impl Engine {
     pub async fn status(&self) -> Result<Vec<SourceView>> {
         let switches = switches::read_all(&self.0.vault, &Default::default()).await?;
         let listing = self.0.catalog.list(None).await?;
+        let all = Filter { limit: RUNS, ..Filter::default() };
+        let all_runs = self.recent_runs(&all, &DAYS).await?;
         let mut views = Vec::new();
         for source in &self.0.sources {
-            let filter = Filter { source: Some(source.clone()), limit: RUNS, ..Filter::default() };
-            let runs = self.runs(&filter).await?;
+            let of_source = |run: &&RunView| run.source.as_ref() == Some(source);
+            let runs: Vec<RunView> = all_runs.iter().filter(of_source).cloned().collect();
             let lines: Vec<&Line> = self.0.timetable.of(source).collect();
             let switch = switches.get(&switches::of_schedule(source));
             let facts =

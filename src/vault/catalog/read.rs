@@ -5,8 +5,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
 use crate::vault::Vault;
+use crate::vault::details::Rest;
 use crate::vault::layout::{self, BackupRef, FORMAT};
-use crate::vault::manifest::Manifest;
+use crate::vault::manifest::{Artifact, Manifest};
+use crate::vault::reader::BackupReader;
 use crate::vault::store::{Entry, Key, list_all};
 
 /// Reads the manifest of `backup`, fresh from the store, and checks that it speaks of that backup.
@@ -31,11 +33,28 @@ pub async fn missing_objects(vault: &Vault, manifest: &Manifest) -> Result<Vec<S
     missing_among(vault, manifest, &own).await
 }
 
+/// Every object that `manifest` names: its artifacts, and those of the list that was too long for it.
+///
+/// # Errors
+/// `Damaged` if that list is missing or cannot be read; those of the store.
+pub async fn named_objects(vault: &Vault, manifest: &Manifest) -> Result<Vec<Artifact>> {
+    let mut named = manifest.artifacts.clone();
+    if Rest::artifact(manifest).is_some() {
+        named.extend(BackupReader::resolve(vault, manifest.clone()).await?.manifest.artifacts);
+    }
+    Ok(named)
+}
+
 /// As [`missing_objects`], where `own` is the listing of the backup's own data, taken *before* the manifest was read:
 /// a deletion takes the manifest first, so whoever then still finds the manifest had data in the listing.
 pub async fn missing_among(vault: &Vault, manifest: &Manifest, own: &[Entry]) -> Result<Vec<String>> {
+    let named = match named_objects(vault, manifest).await {
+        Ok(named) => named,
+        Err(error) if error.kind() == Kind::Damaged => return Ok(vec![error.to_string()]),
+        Err(error) => return Err(error),
+    };
     let mut missing = Vec::new();
-    for artifact in &manifest.artifacts {
+    for artifact in &named {
         let listed = own.binary_search_by(|entry| entry.key.as_str().cmp(&artifact.key)).ok();
         let size = match listed {
             Some(at) => Some(own[at].size),
@@ -63,19 +82,26 @@ struct FormatOnly {
 }
 
 pub(super) fn parse_manifest(vault: &Vault, key: &Key, bytes: &[u8]) -> Result<Manifest> {
-    let newer = serde_json::from_slice::<FormatOnly>(bytes).ok().filter(|only| only.format > FORMAT);
-    if let Some(FormatOnly { format }) = newer {
-        let why = format!("it has format {format}, and this build reads up to {FORMAT}");
-        return Err(Error::new(Kind::Unsupported, format!("reading {key}"), why)
-            .hint("use a newer tidekeeper; until then this backup is kept as it is"));
-    }
-    let manifest: Manifest = parse(vault, key, bytes)?;
+    let manifest = match parse::<Manifest>(vault, key, bytes) {
+        Ok(manifest) if manifest.format <= FORMAT => manifest,
+        // A newer format may have other fields, so its number is asked for alone before anything is called damage.
+        outcome => match serde_json::from_slice::<FormatOnly>(bytes) {
+            Ok(FormatOnly { format }) if format > FORMAT => return Err(too_new(key, format)),
+            _ => outcome?,
+        },
+    };
     if layout::manifest(&manifest.backup()) != *key {
         let why = format!("it is the manifest of {}", manifest.backup());
         return Err(Error::new(Kind::Damaged, format!("reading {key}"), why)
             .hint("somebody copied or moved it; `tidekeeper scrub` tells what else is wrong"));
     }
     Ok(manifest)
+}
+
+fn too_new(key: &Key, format: u32) -> Error {
+    let why = format!("it has format {format}, and this build reads up to {FORMAT}");
+    Error::new(Kind::Unsupported, format!("reading {key}"), why)
+        .hint("use a newer tidekeeper; until then this backup is kept as it is")
 }
 
 pub(super) fn parse<T: DeserializeOwned>(vault: &Vault, key: &Key, bytes: &[u8]) -> Result<T> {

@@ -7,10 +7,10 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use super::{Finding, Line, Liveness, Scrub};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
-use crate::vault::catalog::{self, Listing, Row, missing_among, read_manifest};
+use crate::vault::catalog::{self, Listing, Row, missing_among, named_objects, read_manifest};
 use crate::vault::fate::Fate;
 use crate::vault::layout::{self, BackupRef};
-use crate::vault::manifest::{Manifest, Status};
+use crate::vault::manifest::{Artifact, Manifest, Status};
 use crate::vault::reader::BackupReader;
 use crate::vault::store::{Entry, OpenUpload};
 use crate::vault::verify;
@@ -44,15 +44,20 @@ impl Scrub<'_> {
 
     /// Compares what is in `data/` with the manifests, in both directions.
     async fn data(&self, listing: &Listing) -> Result<Vec<Line>> {
-        let rows: BTreeMap<&BackupRef, &Row> = listing.rows.iter().map(|row| (&row.backup, row)).collect();
+        let settled = settled(listing);
+        let listed: BTreeSet<&BackupRef> = listing.rows.iter().map(|row| &row.backup).collect();
+        let (mut without_data, mut strange) = (&listed - &settled, Vec::new());
         let mut lines = Vec::new();
-        let mut without_data: BTreeSet<&BackupRef> = rows.keys().copied().collect();
-        let mut strange = Vec::new();
         {
             let groups = groups(self.data_entries(), &mut strange);
             let compared = groups.map_ok(|(backup, own)| {
-                let row = rows.get(&backup).copied();
-                async move { self.compare(&backup, row, &own).await.map(|lines| (backup, lines)) }
+                let (is_listed, is_settled) = (listed.contains(&backup), settled.contains(&backup));
+                async move {
+                    if is_settled {
+                        return Ok((backup, Vec::new()));
+                    }
+                    self.compare(&backup, is_listed, &own).await.map(|found| (backup, found))
+                }
             });
             let mut compared = std::pin::pin!(compared.try_buffer_unordered(IN_FLIGHT));
             while let Some((backup, found)) = compared.try_next().await? {
@@ -62,7 +67,7 @@ impl Scrub<'_> {
         }
         // One after the other: a manifest without any data is the exception.
         for backup in without_data {
-            lines.extend(self.compare(backup, rows.get(backup).copied(), &[]).await?);
+            lines.extend(self.compare(backup, true, &[]).await?);
         }
         lines.extend(strange.into_iter().map(strange_key));
         Ok(lines)
@@ -73,17 +78,17 @@ impl Scrub<'_> {
     }
 
     /// Compares the data of one backup with its manifest. `own` was listed before: what the manifest says is read now.
-    async fn compare(&self, backup: &BackupRef, row: Option<&Row>, own: &[Entry]) -> Result<Vec<Line>> {
-        if row.is_some_and(|row| row.manifest.is_err() || matches!(row.marks.fate, Fate::Deleting { .. })) {
-            return Ok(Vec::new());
-        }
+    async fn compare(&self, backup: &BackupRef, is_listed: bool, own: &[Entry]) -> Result<Vec<Line>> {
         match read_manifest(self.vault, backup).await {
             Ok(manifest) if manifest.status == Status::Abandoned => self.abandoned(backup, own).await,
             Ok(manifest) => self.committed(&manifest, own).await,
-            // A row, and no manifest by now: it was deleted while we looked.
-            Err(error) if error.kind() == Kind::NotFound && row.is_some() => Ok(Vec::new()),
-            Err(error) if error.kind() == Kind::NotFound => self.uncommitted(backup, own).await,
-            Err(error) => Ok(vec![unreadable(backup, &error.to_string())]),
+            Err(error) => match error.kind() {
+                // Listed, and no manifest by now: it was deleted while we looked.
+                Kind::NotFound if is_listed => Ok(Vec::new()),
+                Kind::NotFound => self.uncommitted(backup, own).await,
+                Kind::Damaged | Kind::Unsupported => Ok(vec![unreadable(backup, &error)]),
+                _ => Err(error),
+            },
         }
     }
 
@@ -116,7 +121,12 @@ impl Scrub<'_> {
             );
             lines.push(Line::for_people(Finding::Missing { backup: backup.clone(), what }, advice));
         }
-        for (attempt, (objects, bytes)) in lost_attempts(manifest, own) {
+        if !lines.is_empty() {
+            // What is not all there may be known by names that nobody can read: then nothing is called lost.
+            return Ok(lines);
+        }
+        let named = named_objects(self.vault, manifest).await?;
+        for (attempt, (objects, bytes)) in lost_attempts(&backup, &named, own) {
             let finding = || Finding::LostAttempt { backup: backup.clone(), attempt, objects, bytes };
             lines.extend(self.unless_alive(&backup, finding, "deletes the data").await?);
         }
@@ -138,16 +148,11 @@ impl Scrub<'_> {
     }
 
     async fn uploads(&self, listing: &Listing) -> Result<Vec<Line>> {
-        let sealed: BTreeSet<&BackupRef> = listing
-            .rows
-            .iter()
-            .filter(|row| matches!(row.marks.fate, Fate::Deleting { .. }))
-            .map(|row| &row.backup)
-            .collect();
+        let settled = settled(listing);
         let mut lines = Vec::new();
         for upload in self.vault.store.open_uploads(&layout::data(None)).await? {
             match layout::backup_of_data(&upload.key) {
-                Some(backup) if sealed.contains(&backup) => {}
+                Some(backup) if settled.contains(&backup) => {}
                 Some(backup) => {
                     let finding = || open_upload(&upload);
                     lines.extend(
@@ -198,18 +203,13 @@ impl Scrub<'_> {
 fn marks(listing: &Listing) -> Vec<Line> {
     let mut lines = Vec::new();
     for row in &listing.rows {
-        if let Err(why) = &row.manifest {
-            lines.push(unreadable(&row.backup, why));
-        }
         lines.extend(marks_of(&row.backup, &row.marks));
     }
     for (backup, marks) in &listing.strays {
-        let found = marks_of(backup, marks);
-        if found.is_empty() {
-            let finding = Finding::StrayMarks { backup: backup.clone() };
-            lines.push(Line::repairable(finding, "deletes them"));
-        }
-        lines.extend(found);
+        lines.push(match marks.fate {
+            Fate::Deleting { n } => unfinished(backup, n),
+            _ => Line::repairable(Finding::StrayMarks { backup: backup.clone() }, "deletes them"),
+        });
     }
     lines.extend(listing.strange.iter().map(|key| strange_key(key.to_string())));
     lines
@@ -219,8 +219,7 @@ fn marks_of(backup: &BackupRef, marks: &catalog::Marks) -> Vec<Line> {
     let mut lines = Vec::new();
     let unclear = match &marks.fate {
         Fate::Deleting { n } => {
-            let finding = Finding::UnfinishedDeletion { backup: backup.clone(), n: *n };
-            lines.push(Line::repairable(finding, "finishes the deletion"));
+            lines.push(unfinished(backup, *n));
             None
         }
         Fate::Unclear(why) => Some(why),
@@ -231,6 +230,13 @@ fn marks_of(backup: &BackupRef, marks: &catalog::Marks) -> Vec<Line> {
         lines.push(Line::for_people(finding, "deletion of this source waits; bring back an earlier version"));
     }
     lines
+}
+
+/// Those of which a decided deletion says all there is to say.
+fn settled(listing: &Listing) -> BTreeSet<&BackupRef> {
+    let rows = listing.rows.iter().map(|row| (&row.backup, &row.marks));
+    let is_settled = |(_, marks): &(&BackupRef, &catalog::Marks)| matches!(marks.fate, Fate::Deleting { .. });
+    rows.chain(&listing.strays).filter(is_settled).map(|(backup, _)| backup).collect()
 }
 
 /// Whether its bytes should all be there.
@@ -264,16 +270,15 @@ fn groups<'a>(
     })
 }
 
-/// Attempts that wrote data and are not the one that the manifest names, with their objects and bytes.
+/// Attempts that wrote data of which the manifest names nothing, with their objects and bytes.
 /// `plan.json` and `slices/` belong to the backup itself.
-fn lost_attempts(manifest: &Manifest, own: &[Entry]) -> BTreeMap<String, (u64, u64)> {
-    let prefix = layout::data_of(&manifest.backup());
+fn lost_attempts(backup: &BackupRef, named: &[Artifact], own: &[Entry]) -> BTreeMap<String, (u64, u64)> {
+    let prefix = layout::data_of(backup);
     let attempt_of = |key: &str| {
         let (attempt, _) = key.strip_prefix(&prefix)?.split_once('/')?;
         (attempt != "slices").then(|| attempt.to_owned())
     };
-    let named: BTreeSet<String> =
-        manifest.artifacts.iter().filter_map(|artifact| attempt_of(&artifact.key)).collect();
+    let named: BTreeSet<String> = named.iter().filter_map(|artifact| attempt_of(&artifact.key)).collect();
     let mut lost: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for entry in own {
         if let Some(attempt) = attempt_of(entry.key.as_str()).filter(|attempt| !named.contains(attempt)) {
@@ -289,12 +294,16 @@ fn sum(entries: &[Entry]) -> (u64, u64) {
     (entries.len() as u64, entries.iter().map(|entry| entry.size).sum())
 }
 
-fn unreadable(backup: &BackupRef, why: &str) -> Line {
-    let finding = Finding::UnreadableManifest { backup: backup.clone(), why: why.to_owned() };
+fn unfinished(backup: &BackupRef, n: u32) -> Line {
+    Line::repairable(Finding::UnfinishedDeletion { backup: backup.clone(), n }, "finishes the deletion")
+}
+
+fn unreadable(backup: &BackupRef, error: &Error) -> Line {
+    let finding = Finding::UnreadableManifest { backup: backup.clone(), why: error.to_string() };
     Line::for_people(
         finding,
-        "bring back the object's earlier version, if the store keeps versions; nothing of this source is deleted \
-         meanwhile",
+        "bring back the object's earlier version, if the store keeps versions; \
+         nothing of this source is deleted meanwhile",
     )
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Finding, Line, Liveness, Scrub};
 use crate::error::{Error, Kind, Result};
 use crate::vault::abandon::abandon;
-use crate::vault::catalog::{Listing, read_manifest};
+use crate::vault::catalog::{Listing, named_objects, read_manifest};
 use crate::vault::decide::Decision;
 use crate::vault::deletion::Deleter;
 use crate::vault::fate::{self, Fate};
@@ -129,7 +129,8 @@ impl Scrub<'_> {
         }
         let prefix = format!("{}{attempt}/", layout::data_of(backup));
         let manifest = read_manifest(self.vault, backup).await?;
-        if manifest.artifacts.iter().any(|artifact| artifact.key.starts_with(&prefix)) {
+        let named = named_objects(self.vault, &manifest).await?;
+        if named.iter().any(|artifact| artifact.key.starts_with(&prefix)) {
             return left("the manifest names it");
         }
         deleter.clear(&prefix, None).await?;
@@ -156,6 +157,9 @@ impl Scrub<'_> {
         }
         if self.vault.store.stat(&layout::manifest(backup)).await?.is_some() {
             return left("the backup exists");
+        }
+        if let Fate::Deleting { .. } = fate::conclude(&fate::proposals(self.vault, backup).await?) {
+            return finish(deleter, backup).await;
         }
         for room in [Marker::Proof, Marker::Hold, Marker::Tombstone] {
             deleter.clear(&layout::markers_of(room, backup), None).await?;

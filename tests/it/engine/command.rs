@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use tidekeeper::clock::Clock;
 use tidekeeper::engine::perform::{Reason, Stop};
-use tidekeeper::engine::run::End;
+use tidekeeper::engine::run::{End, State};
 use tidekeeper::engine::work::Action;
+use tidekeeper::task::Progress;
 
 use super::world::{Act, World, ask, source};
 
@@ -95,6 +96,21 @@ async fn a_command_retries_and_can_be_stopped() {
         stop.stop(Reason::Asked);
     });
     assert_eq!(ended.unwrap().1.finished().unwrap().outcome, End::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopped_between_two_attempts_a_command_is_over() {
+    let world = World::new();
+    world.act("a", Act::Fail(9, tidekeeper::error::Kind::Unready));
+    let cli = world.process("cli", vec![]);
+    let (stop, progress, order) = (Stop::default(), Progress::default(), ask(Action::Backup, "a", None));
+    let (ended, ()) = tokio::join!(cli.engine.run_once(&order, &stop, &progress), async {
+        world.clock.sleep(Duration::from_secs(5)).await;
+        stop.stop(Reason::Asked);
+    });
+    let (run, record) = ended.unwrap();
+    assert_eq!(record.tries.len(), 1);
+    assert_eq!(cli.engine.run(&run).await.unwrap().state, State::Cancelled);
 }
 
 #[tokio::test(start_paused = true)]

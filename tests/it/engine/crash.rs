@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidekeeper::clock::Clock;
 use tidekeeper::engine::run::{End, Record};
 use tidekeeper::engine::work::Action;
 use tidekeeper::error::Kind;
@@ -91,16 +90,11 @@ async fn a_daemon_that_dies_at_any_call_is_succeeded_by_a_true_history() {
             let mut daemon = second.daemon();
             world.pass([&mut daemon], 100).await;
             let backups = world.records_of(Action::Backup).await;
-            // A series that was not yet watched when its time came is none of the second's; it was lost before it was promised.
-            if world.clock.now() > super::world::instant("2026-11-21T06:02:00Z") && backups.is_empty() {
-                assert!(at < 10, "{place}: the due time was lost");
-                continue;
-            }
             assert_eq!(backups.len(), 1, "{place}");
             assert!(backups[0].tries.len() <= 2, "{place}");
             check(&world, &backups[0], &place).await;
             if survived {
-                assert!(at > 30, "only {at} calls: the test has lost its subject");
+                assert!(at > 20, "only {at} calls: the test has lost its subject");
                 break;
             }
         }
@@ -161,18 +155,14 @@ async fn a_restore_that_died_is_never_started_again() {
                 done = first.run(&order) => done.is_ok(),
             };
             first.kill();
-            let begun = world.begun().len();
             let second = world.process("second", vec![]);
             let done = second.run(&order).await;
             let (_, record) = done.unwrap_or_else(|error| panic!("{place}: {error:?}"));
             assert_eq!(record.tries.len(), 1, "{place}");
             assert!(world.begun().len() <= 1, "{place}: {:?}", world.begun());
             let outcome = record.finished().unwrap().outcome;
-            match begun {
-                // It had not touched anything: the second did it.
-                0 => assert!(matches!(outcome, End::Succeeded | End::Interrupted), "{place}"),
-                _ => assert!(survived || outcome == End::Interrupted || after, "{place}: {outcome:?}"),
-            }
+            // Begun once, it was either ended before the crash or is interrupted; never begun, the second did it.
+            assert!(matches!(outcome, End::Succeeded | End::Interrupted), "{place}: {outcome:?}");
             // And its target is free for another.
             let other = ask(Action::Restore, "a", None);
             let (_, record) = second.run(&other).await.unwrap();

@@ -19,7 +19,7 @@ async fn a_schedule_is_kept() {
     let due = instant("2026-11-21T06:00:00Z");
     let why = Why::Schedule { series: "main".to_owned(), due, reason: "due".to_owned() };
     assert_eq!(run.started.why, why);
-    assert_eq!(run.started.started_at, due);
+    assert_eq!(run.started.started_at.as_second(), due.as_second());
     assert_eq!(run.started.principal, "schedule");
     assert_eq!(run.started.generation, Some(1));
     let finished = run.finished.as_ref().unwrap();
@@ -36,7 +36,7 @@ async fn two_daemons_run_each_due_time_once() {
     let one = world.process("one", vec![every("a", 60), every("b", 45)]);
     let two = world.process("two", vec![every("a", 60), every("b", 45)]);
     let (mut first, mut second) = (one.daemon(), two.daemon());
-    world.pass([&mut first, &mut second], 360).await;
+    world.pass([&mut first, &mut second], 365).await;
     let backups = world.records_of(Action::Backup).await;
     assert_eq!(backups.len(), 6 + 8);
     assert!(backups.iter().all(|backup| backup.tries.len() == 1));
@@ -47,15 +47,15 @@ async fn two_daemons_run_each_due_time_once() {
 
 #[tokio::test(start_paused = true)]
 async fn two_leaders_would_still_run_it_once() {
-    let world = World::new();
+    let world = World::at("2026-11-21T06:00:05Z");
     let one = world.process("one", vec![every("a", 60)]);
     let two = world.process_on("n", "two", std::sync::Arc::new(world.store.clone()), vec![every("a", 60)]);
     let mut first = one.daemon();
-    world.pass([&mut first], 5).await;
-    // The second takes over; the first has not looked yet, and both are at it when the run is due.
-    world.pass([&mut first], 46).await;
+    // The first looks who leads every ten seconds, lastly at 06:00:55. Then the second takes over, and at 06:01:00, when
+    // the run is due, both believe that they lead.
+    world.pass([&mut first], 50).await;
     let mut second = tidekeeper::engine::daemon::Daemon::new(&two.engine, true);
-    world.pass([&mut second, &mut first], 30).await;
+    world.pass([&mut second, &mut first], 20).await;
     assert_eq!(world.records_of(Action::Backup).await.len(), 1);
     assert_eq!(world.begun().iter().filter(|work| work.starts_with("backup")).count(), 1);
 }
@@ -137,7 +137,7 @@ async fn the_deadline_ends_a_run_and_its_retries() {
     assert_eq!(backups[0].tries.len(), 1);
     let finished = backups[0].finished().unwrap();
     assert_eq!(finished.error.as_ref().unwrap().code, "timeout");
-    assert_eq!(finished.finished_at, instant("2026-11-21T06:03:00Z"));
+    assert_eq!(finished.finished_at.as_second(), instant("2026-11-21T06:03:00Z").as_second());
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +150,8 @@ async fn a_work_that_notices_nothing_is_ended_after_a_while() {
     let mut daemon = process.daemon();
     world.pass([&mut daemon], 260).await;
     let backups = world.records_of(Action::Backup).await;
-    assert_eq!(backups[0].finished().unwrap().finished_at, instant("2026-11-21T06:03:30Z"));
+    let ended = backups[0].finished().unwrap().finished_at;
+    assert_eq!(ended.as_second(), instant("2026-11-21T06:03:30Z").as_second());
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +210,7 @@ async fn skipped_due_times_are_skipped() {
     let backups = world.records_of(Action::Backup).await;
     let dues: Vec<_> =
         backups.iter().map(|backup| backup.tries[0].started.started_at.as_second() % 100).collect();
-    assert!(dues.iter().all(|late| *late <= 60), "{dues:?}");
+    assert!(dues.len() > 2 && dues.iter().all(|late| *late <= 60), "{dues:?}");
 }
 
 #[tokio::test(start_paused = true)]

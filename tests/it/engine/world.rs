@@ -278,14 +278,14 @@ impl Work for Scripted {
         let source = self.order.source.as_ref().map(SourceName::as_str).unwrap_or("none").to_owned();
         self.script.begun.lock().unwrap().push(format!("{}#{}", self.order, attempt.number));
         let _count = Count::up(&self.script, &source);
-        task.progress.step("work", task.clock.monotonic());
+        task.step("work");
         let act = self.script.acts.lock().unwrap().get(&source).cloned();
         let pause = async |pause| {
-            task.guard(async {
+            let slept = async {
                 task.clock.sleep(pause).await;
                 Ok(())
-            })
-            .await
+            };
+            task.guard(slept).await
         };
         match act.unwrap_or(Act::Take(Duration::from_secs(1))) {
             Act::Take(time) => pause(time).await?,

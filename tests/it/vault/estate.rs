@@ -108,7 +108,8 @@ impl Estate {
         };
         json!({
             "format": 1, "id": backup.id, "source": backup.source, "kind": "redis", "status": status,
-            "started_at": self.now(), "finished_at": self.now(), "tool": "tidekeeper 0.1.0", "writer": "attempt0",
+            "started_at": self.now(), "finished_at": self.now(), "tool": "tidekeeper 0.1.0",
+            "writer": "attempt0",
             "artifacts": [{
                 "name": "dump.rdb", "key": artifact.as_str(), "media_type": "application/x-redis-rdb",
                 "codecs": ["zstd"], "plain": digest(PLAIN), "stored": digest(&stored()),

@@ -59,7 +59,7 @@ async fn a_store_that_does_not_answer_proves_nothing() {
     let backup = estate.backup("complete").await;
     for method in [Method::Read, Method::List, Method::Create] {
         let plan = Plan::new(estate.clock.clone());
-        for nth in 1..10 {
+        for nth in 1..200 {
             plan.on(method, nth, Fault::Before(Kind::Unreachable));
         }
         let (vault, _) = estate.through(plan);
