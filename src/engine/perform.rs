@@ -174,7 +174,7 @@ impl Engine {
         let work = self.0.workshop.make(&job.order);
         let store_now = self.0.vault.store.now().await?;
         let counted_from = self.clock().monotonic();
-        let started = self.claimed(job, number, &record, work.as_ref().ok(), store_now).await?;
+        let started = self.claimed(job, number, &record, work.as_deref().ok(), store_now).await?;
         let left = Duration::try_from(started.deadline.duration_since(store_now)).unwrap_or_default();
         let task = self.task(job, stop, progress, counted_from + left);
         Ok(match ledger::claim(&self.0.vault, &started).await? {
@@ -199,7 +199,7 @@ impl Engine {
         job: &Job,
         attempt: u32,
         before: &Record,
-        work: Option<&Box<dyn Work>>,
+        work: Option<&dyn Work>,
         store_now: Timestamp,
     ) -> Result<Started> {
         let backup = match (work, &job.order.source) {
