@@ -1,4 +1,5 @@
-//! `/v1/sources`: what is configured. No addresses, no credentials: whoever may read this may still not reach those.
+//! `/v1/sources`: what is configured. No addresses, no credentials: whoever may read this may still not
+//! reach those.
 
 use axum::Json;
 use axum::extract::State;

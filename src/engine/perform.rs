@@ -135,7 +135,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How often a running attempt looks whether somebody asked for its end, in times of `TELL_EVERY`.
 const LOOK_EVERY: u32 = 5;
 
-/// For how long an end is written again and again while the store does not answer; then others close the attempt.
+/// For how long an end is written again and again while the store does not answer; then others close the
+/// attempt.
 const FINISH_PATIENCE: Duration = Duration::from_secs(15 * 60);
 const FINISH_PAUSE: Duration = Duration::from_secs(5);
 
@@ -156,7 +157,8 @@ impl Engine {
         Ok(finished.retry_at.map_or(Performed::Over, Performed::Later))
     }
 
-    /// Claims the next attempt; inside, why there is none for us. One that is claimed though nobody learns of it (the
+    /// Claims the next attempt; inside, why there is none for us. One that is claimed though nobody learns
+    /// of it (the
     /// store's answer came too late) is closed by recovery like any other that nobody works on.
     async fn claim(
         &self,
@@ -224,7 +226,8 @@ impl Engine {
         })
     }
 
-    /// An id that is later than every manifest's, even after the clock was set back. Only manifests that are ahead of the
+    /// An id that is later than every manifest's, even after the clock was set back. Only manifests that
+    /// are ahead of the
     /// clock matter, so only those are listed.
     async fn next_backup(&self, source: &SourceName) -> Result<BackupId> {
         let (now, random) = (self.clock().now(), layout::random() as u32);
@@ -311,7 +314,8 @@ impl Engine {
         }
     }
 
-    /// Writes how the attempt ended, patiently: a store that is away for a while must not turn what was done into a riddle.
+    /// Writes how the attempt ended, patiently: a store that is away for a while must not turn what was
+    /// done into a riddle.
     async fn conclude(
         &self,
         started: &Started,

@@ -21,7 +21,8 @@ const DIAL: Duration = Duration::from_secs(10);
 /// How long a server may take to answer a command: it runs one at a time, and slow ones of others come first.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// The least room for a read, and how much is made when there is less: reads of a fast transfer fill what they get.
+/// The least room for a read, and how much is made when there is less: reads of a fast transfer fill what
+/// they get.
 const ROOM_MIN: usize = 64 << 10;
 const ROOM: usize = 1 << 20;
 

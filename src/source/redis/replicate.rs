@@ -1,4 +1,5 @@
-//! Restores by replication: the target follows us for as long as one full synchronisation takes, and is always let go.
+//! Restores by replication: the target follows us for as long as one full synchronisation takes, and is
+//! always let go.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ const WATCH: Duration = Duration::from_secs(2);
 /// How long we try to let go a target that is not there any more.
 const RELEASE: Duration = Duration::from_secs(10);
 
-/// How long we wait for one that is loading: it refuses `REPLICAOF` until it has, or until it notices that the link is
+/// How long we wait for one that is loading: it refuses `REPLICAOF` until it has, or until it notices that
+/// the link is
 /// cut. Less than the quarter of an hour after its deadline at which a run counts as lost.
 const LOADING: Duration = Duration::from_secs(600);
 
@@ -114,7 +116,8 @@ impl Follower {
         })
     }
 
-    /// Ends when somebody else decides whom the target follows: a Sentinel, an operator. A target that does not answer
+    /// Ends when somebody else decides whom the target follows: a Sentinel, an operator. A target that does
+    /// not answer
     /// is no reason: it may be loading, and if it died the link to it tells.
     async fn watch(&self) -> Error {
         let doing = format!("watching {} follow us", self.address);
@@ -133,7 +136,8 @@ impl Follower {
         }
     }
 
-    /// Says `REPLICAOF NO ONE` until the target follows nobody. One that follows somebody else by now is left alone.
+    /// Says `REPLICAOF NO ONE` until the target follows nobody. One that follows somebody else by now is
+    /// left alone.
     async fn release(&self) -> Result<()> {
         let began = self.clock.monotonic();
         loop {

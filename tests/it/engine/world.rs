@@ -86,7 +86,8 @@ impl World {
         self.process_on("m", name, Arc::new(self.store.clone()), schedules)
     }
 
-    /// A process on a machine, which sees the vault through `store`. Processes of other machines cannot be seen.
+    /// A process on a machine, which sees the vault through `store`. Processes of other machines cannot be
+    /// seen.
     pub fn process_on(
         &self,
         machine: &str,

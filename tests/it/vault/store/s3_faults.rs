@@ -1,4 +1,5 @@
-//! What the network and a refusing server do to the S3 store: each way once, on a real server behind a wire that breaks.
+//! What the network and a refusing server do to the S3 store: each way once, on a real server behind a wire
+//! that breaks.
 
 use std::sync::Arc;
 
