@@ -3,8 +3,10 @@
 //! A missing server fails the test with the command that installs it.
 #![allow(dead_code)]
 
+pub mod proxy;
 pub mod redis;
 pub mod s3;
+pub mod tls;
 
 use std::net::TcpListener;
 use std::time::Duration;
