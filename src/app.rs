@@ -130,7 +130,8 @@ impl App {
     /// `Config` for a schedule that cannot be read.
     pub fn engine(&self) -> Result<Engine> {
         let host = LocalHost::new(&self.vault.process, None);
-        let parts = Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());
+        let parts =
+            Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());
         Engine::new(Parts {
             limits: Arc::new(self.config.limits.clone()),
             schedules: self.config.schedules.clone(),

@@ -37,8 +37,10 @@ pub mod verify;
 /// Backs up what lives in a Kubernetes cluster on AWS, and proves that it comes back
 #[derive(Parser, Debug)]
 #[command(name = "tidekeeper", version, propagate_version = true, max_term_width = 110)]
-#[command(after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 refused for safety; \
-                        4 done, but partial or suspect; 5 damage found")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 refused for safety; \
+                        4 done, but partial or suspect; 5 damage found"
+)]
 pub struct Cli {
     #[command(flatten)]
     globals: Globals,

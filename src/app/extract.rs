@@ -48,6 +48,5 @@ fn make_empty(directory: &Path) -> Result<()> {
     if std::fs::read_dir(directory).doing(doing())?.next().is_none() {
         return Ok(());
     }
-    Err(Error::new(Kind::Refused, doing(), "the directory is not empty")
-        .hint("name a new one with --output"))
+    Err(Error::new(Kind::Refused, doing(), "the directory is not empty").hint("name a new one with --output"))
 }

@@ -35,8 +35,13 @@ fn policy(place: &S3Place) -> serde_json::Value {
         "" => format!("{bucket}/*"),
         prefix => format!("{bucket}/{prefix}/*"),
     };
-    let mut on_objects =
-        vec!["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
+    let mut on_objects = vec![
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
+        "s3:AbortMultipartUpload",
+        "s3:ListMultipartUploadParts",
+    ];
     if place.object_lock.is_some() {
         on_objects.push("s3:PutObjectRetention");
     }

@@ -16,9 +16,8 @@ pub const NOTHING: &str = "-";
 
 /// A view as the document that is printed.
 pub fn of(view: &impl Serialize) -> Result<Value> {
-    serde_json::to_value(view).map_err(|cause| {
-        Error::new(Kind::Internal, "writing the answer as JSON", &cause).caused_by(cause)
-    })
+    serde_json::to_value(view)
+        .map_err(|cause| Error::new(Kind::Internal, "writing the answer as JSON", &cause).caused_by(cause))
 }
 
 /// The text at `pointer`; empty if there is none.

@@ -36,7 +36,8 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let app = context.app(Intent::Read).await?;
     let backup = app.catalog.resolve(&args.backup).await?;
-    let task = app.task(&format!("extract of {backup}"), Duration::max(args.deadline.0, Duration::from_secs(1)));
+    let task =
+        app.task(&format!("extract of {backup}"), Duration::max(args.deadline.0, Duration::from_secs(1)));
     let work = app.extract(&backup, args.format.as_deref(), &args.output, &task);
     let files = progress::shown(&context.clock, &task.progress, task.guard(work)).await?;
     let document = json!({ "backup": backup.to_string(), "output": args.output, "files": files });

@@ -36,7 +36,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
 }
 
 /// Writes or ends a mark and says so.
-pub(super) async fn mark(context: &Context, app: &App, params: MarkParams, action: Action) -> Result<Outcome> {
+pub(super) async fn mark(
+    context: &Context,
+    app: &App,
+    params: MarkParams,
+    action: Action,
+) -> Result<Outcome> {
     let finished = perform::perform(context, app, params.order(action), &RunArgs::default()).await?;
     let document = serde_json::json!({ "run": finished.run, "summary": finished.summary });
     Ok(Outcome::done(document, format!("{}\n", finished.summary)))

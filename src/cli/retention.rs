@@ -98,7 +98,10 @@ fn reports_text(document: &Value, look: &Look) -> String {
         }
         for wait in document::items(one, "/report/plan/waits").iter().filter_map(Value::as_str) {
             let source = document::text(one, "/source");
-            shown.push_str(&format!("{source}: {}: {wait}\n", look.paint(Tone::Warning, "nothing is removed now")));
+            shown.push_str(&format!(
+                "{source}: {}: {wait}\n",
+                look.paint(Tone::Warning, "nothing is removed now")
+            ));
         }
     }
     shown

@@ -219,5 +219,8 @@ fn exit_code(view: &RunView) -> u8 {
 async fn cancel(run: &RunId, engine: &Engine, context: &Context) -> Result<Outcome> {
     engine.cancel(run, &context.principal()).await?;
     let document = json!({ "run": run, "cancel": "requested" });
-    Ok(Outcome::done(document, format!("asked for the end of run {run}; `tidekeeper runs watch {run}` shows it\n")))
+    Ok(Outcome::done(
+        document,
+        format!("asked for the end of run {run}; `tidekeeper runs watch {run}` shows it\n"),
+    ))
 }

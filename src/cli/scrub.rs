@@ -90,9 +90,8 @@ fn place(line: &Value) -> String {
 }
 
 fn what(line: &Value) -> String {
-    let objects = document::number(line, "/objects").map(|objects| {
-        format!("{} objects, {}", human::count(objects), document::bytes(line, "/bytes"))
-    });
+    let objects = document::number(line, "/objects")
+        .map(|objects| format!("{} objects, {}", human::count(objects), document::bytes(line, "/bytes")));
     let words = ["/artifact", "/what", "/why"].map(|pointer| document::text(line, pointer));
     let words = words.into_iter().filter(|word| !word.is_empty()).map(str::to_owned);
     objects.into_iter().chain(words).collect::<Vec<_>>().join(": ")

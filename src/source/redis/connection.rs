@@ -37,6 +37,8 @@ pub struct Connection {
     clock: SharedClock,
     /// Whom it reaches.
     pub address: Address,
+    /// As whom it is logged in.
+    user: String,
 }
 
 /// Opens a socket, with TLS where `tls` says so. Nothing is said on it yet.
@@ -103,8 +105,9 @@ impl Connection {
     /// `Unreachable`, `Timeout`; `Denied` for a wrong password, a wrong user, or none where one is needed.
     pub async fn open(address: &Address, access: &Access, clock: &SharedClock) -> Result<Self> {
         let link = dial(address, access.tls.as_ref(), clock).await?;
+        let user = access.username.clone().unwrap_or_else(|| "default".to_owned());
         let (clock, address) = (clock.clone(), address.clone());
-        let mut connection = Connection { link, buffer: BytesMut::new(), clock, address };
+        let mut connection = Connection { link, buffer: BytesMut::new(), clock, address, user };
         connection.log_in(access).await?;
         Ok(connection)
     }
@@ -224,9 +227,11 @@ impl Connection {
         match code {
             "NOAUTH" => error(Kind::Denied).hint("set username and password_file of this Redis"),
             "WRONGPASS" => error(Kind::Denied).hint("check username and password_file of this Redis"),
-            "NOPERM" => error(Kind::Denied).hint(
-                "give the user the rights that `tidekeeper permissions` prints: `ACL SETUSER USER +COMMAND`",
-            ),
+            "NOPERM" => error(Kind::Denied).hint(format!(
+                "run `ACL SETUSER {} {}` on it; `tidekeeper permissions` prints all that is needed",
+                self.user,
+                right(name)
+            )),
             "LOADING" => error(Kind::Unready).hint("the server loads its data; try again when it has"),
             "MASTERDOWN" | "NOMASTERLINK" => {
                 error(Kind::Unready).hint("this replica has lost its master; look at `INFO replication`")
@@ -245,5 +250,17 @@ impl Connection {
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Connection to {}", self.address)
+    }
+}
+
+/// The right to send a command: `+psync`, `+cluster|nodes`.
+fn right(command: &str) -> String {
+    const WITH_SUBCOMMANDS: [&str; 7] =
+        ["client", "cluster", "command", "config", "function", "pubsub", "sentinel"];
+    let lower = command.to_lowercase();
+    let mut words = lower.split(' ');
+    match (words.next().unwrap_or_default(), words.next()) {
+        (first, Some(second)) if WITH_SUBCOMMANDS.contains(&first) => format!("+{first}|{second}"),
+        (first, _) => format!("+{first}"),
     }
 }

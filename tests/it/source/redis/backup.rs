@@ -22,7 +22,8 @@ pub async fn back_up(stage: &Stage, settings: &Settings) -> Result<(Capture, Bac
         source: settings.name.clone(),
         id: BackupId::new(stage.clock.now(), None, random() as u32),
     };
-    let writer = BackupWriter::new(&stage.vault, backup.clone(), Redis.name(), &stage.task, stage.clock.now());
+    let writer =
+        BackupWriter::new(&stage.vault, backup.clone(), Redis.name(), &stage.task, stage.clock.now());
     let plan = source.plan_backup(&stage.task).await?;
     let capture = source.backup(&plan.slices[0], &stage.task, &writer).await?;
     let status = if capture.omissions.is_empty() { Status::Complete } else { Status::Partial };
@@ -50,7 +51,8 @@ async fn everything_comes_back_in_a_stock_server() {
     let (capture, backup) = back_up(&stage, &settings(&server)).await.expect("it is backed up");
     let copy = stock_server(&stage, &backup, backup::ARTIFACT).await;
     assert_eq!(copy.digest().await, digest);
-    let functions: Vec<Value> = vec![json!(command::<Vec<redis::Value>>(&copy, &["FUNCTION", "LIST"]).await.len())];
+    let functions: Vec<Value> =
+        vec![json!(command::<Vec<redis::Value>>(&copy, &["FUNCTION", "LIST"]).await.len())];
     assert_eq!(functions, [json!(1)]);
     let keys: u64 = command(&server, &["DBSIZE"]).await;
     assert_eq!(capture.contents.namespaces["db0"].items, keys);
@@ -69,13 +71,19 @@ async fn a_manifest_tells_what_is_in() {
     let namespaces = &manifest.contents.namespaces;
     assert_eq!(namespaces.keys().collect::<Vec<_>>(), ["db0", "db9"]);
     let count = |db: &str, of: &str| namespaces[db].types.get(of).copied();
-    assert_eq!((count("db0", "list"), count("db0", "set"), count("db0", "stream")), (Some(3), Some(3), Some(1)));
+    assert_eq!(
+        (count("db0", "list"), count("db0", "set"), count("db0", "stream")),
+        (Some(3), Some(3), Some(1))
+    );
     assert_eq!((count("db9", "hash"), count("db9", "zset")), (Some(1), None));
     assert_eq!(manifest.contents.items, namespaces.values().map(|counts| counts.items).sum::<u64>());
     assert_eq!(stage.task.progress.snapshot().items, manifest.contents.items);
 
     let facts = &manifest.contents.facts;
-    assert_eq!((&facts["rdb_version"], &facts["highest_db"], &facts["functions"]), (&json!(10), &json!(9), &json!(1)));
+    assert_eq!(
+        (&facts["rdb_version"], &facts["highest_db"], &facts["functions"]),
+        (&json!(10), &json!(9), &json!(1))
+    );
     assert_eq!((&facts["dialect"], &facts["checksum"]), (&json!("redis"), &json!(true)));
     assert_eq!(facts["expires"], json!({ "db0": 1, "db9": 1 }));
     assert_eq!(facts["bytes"], json!(dump.plain.bytes));
@@ -95,8 +103,16 @@ async fn a_manifest_tells_what_is_in() {
     let largest = &capture.details["largest_keys"];
     assert_eq!(largest.as_array().map(Vec::len), Some(16));
     assert!(largest[0]["bytes"].as_u64() >= largest[1]["bytes"].as_u64(), "{largest}");
-    let stored = zstd::decode_all(&stage.vault.store.get(&tidekeeper::vault::store::Key::new(&details.key))
-        .await.expect("it is read").expect("it is there")[..]).expect("it decompresses");
+    let stored = zstd::decode_all(
+        &stage
+            .vault
+            .store
+            .get(&tidekeeper::vault::store::Key::new(&details.key))
+            .await
+            .expect("it is read")
+            .expect("it is there")[..],
+    )
+    .expect("it decompresses");
     assert!(String::from_utf8_lossy(&stored).contains("zset:big"), "the largest keys are in the details");
 }
 
@@ -112,7 +128,8 @@ async fn an_empty_server_is_a_backup_too() {
 async fn a_long_value_passes() {
     let (stage, server) = (Stage::new(), RedisServer::start(&["--proto-max-bulk-len", "1gb"]).await);
     // Incompressible, and made on the server: 50 MB of random text of its own.
-    script(&server, "for n = 0, 1562499 do redis.call('APPEND', 'big', redis.sha1hex(n):sub(1, 32)) end").await;
+    script(&server, "for n = 0, 1562499 do redis.call('APPEND', 'big', redis.sha1hex(n):sub(1, 32)) end")
+        .await;
     let (capture, backup) = back_up(&stage, &settings(&server)).await.expect("it is backed up");
     assert!(capture.details["largest_keys"][0]["bytes"].as_u64() > Some(25_000_000), "{:?}", capture.details);
     assert_eq!(stock_server(&stage, &backup, "dump.rdb").await.digest().await, server.digest().await);
@@ -182,7 +199,8 @@ async fn the_printed_rights_are_enough_and_each_is_needed() {
         let error = refused(&stage, &settings).await;
         assert_eq!(error.kind(), Kind::Denied, "without {right}: {error:?}");
         assert!(error.to_string().contains(&format!("'{right}'")), "{error:?}");
-        assert!(error.hint_text().unwrap_or_default().contains("tidekeeper permissions"), "{error:?}");
+        let hint = error.hint_text().unwrap_or_default();
+        assert!(hint.contains(&format!("`ACL SETUSER backup +{right}`")), "{error:?}");
         grant(&least).await;
     }
     grant(&permissions(&settings)[1].text.replace("PASSWORD", "secret")).await;
@@ -216,9 +234,17 @@ async fn a_password_file_is_read_for_each_connection() {
     std::fs::write(file.path(), "first\n").expect("it is written");
     back_up(&stage, &settings).await.expect("the first password");
     let mut client = redis::Client::open(format!("redis://:first@127.0.0.1:{}", server.port))
-        .expect("a client").get_multiplexed_async_connection().await.expect("it connects");
-    let _: () = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg("second")
-        .query_async(&mut client).await.expect("it is set");
+        .expect("a client")
+        .get_multiplexed_async_connection()
+        .await
+        .expect("it connects");
+    let _: () = redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("requirepass")
+        .arg("second")
+        .query_async(&mut client)
+        .await
+        .expect("it is set");
     assert_eq!(refused(&stage, &settings).await.kind(), Kind::Denied);
     std::fs::write(file.path(), "second\n").expect("it is written");
     back_up(&stage, &settings).await.expect("the second password");
@@ -240,7 +266,8 @@ async fn a_server_that_loads_is_asked_again_later() {
     let _: () = command(&server, &["DEBUG", "POPULATE", "20000"]).await;
     super::stage::saved(&server).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    std::fs::copy(server.folder.path().join("dump.rdb"), folder.path().join("dump.rdb")).expect("it is copied");
+    std::fs::copy(server.folder.path().join("dump.rdb"), folder.path().join("dump.rdb"))
+        .expect("it is copied");
     let slow = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
     let loading = RedisServer::start_in(folder, &slow).await;
     let error = refused(&stage, &settings(&loading)).await;
@@ -251,7 +278,8 @@ async fn a_server_that_loads_is_asked_again_later() {
 #[tokio::test]
 async fn a_bgsave_that_fails_is_named() {
     let args = ["--repl-diskless-sync", "no", "--stop-writes-on-bgsave-error", "yes"];
-    let (stage, server) = (Stage::new(), RedisServer::start(&[&args[..], &["--save", "3600 1"]].concat()).await);
+    let (stage, server) =
+        (Stage::new(), RedisServer::start(&[&args[..], &["--save", "3600 1"]].concat()).await);
     fill(&server).await;
     // The server can write nothing any more: its working folder is gone.
     std::fs::remove_dir_all(server.folder.path()).expect("it is removed");

@@ -82,7 +82,11 @@ fn every_problem_has_its_place() {
         ("url: redis://a\nadvertise: b", "redis.advertise", "\"b\" has no port"),
         ("url: redis://a\nlisten: b", "redis.listen", "an address and a port"),
         ("sentinel: { master: m, addresses: [] }", "redis.sentinel.addresses", "at least 1"),
-        ("sentinel: { master: m, addresses: [a, \"b c\"] }", "redis.sentinel.addresses[1]", "is not an address"),
+        (
+            "sentinel: { master: m, addresses: [a, \"b c\"] }",
+            "redis.sentinel.addresses[1]",
+            "is not an address",
+        ),
         ("sentinel: { addresses: [a] }", "redis.sentinel.master", "missing"),
     ];
     for (text, key, message) in cases {
@@ -105,7 +109,17 @@ fn all_problems_come_at_once_with_their_lines() {
 fn the_schema_knows_every_key() {
     let schema = Redis.schema();
     let properties = schema["properties"].as_object().expect("an object");
-    for key in ["url", "sentinel", "username", "password", "password_file", "tls", "prefer_replica", "listen", "advertise"] {
+    for key in [
+        "url",
+        "sentinel",
+        "username",
+        "password",
+        "password_file",
+        "tls",
+        "prefer_replica",
+        "listen",
+        "advertise",
+    ] {
         assert!(properties.contains_key(key), "{key}");
     }
     assert_eq!(schema["additionalProperties"], false);

@@ -82,9 +82,13 @@ async fn settings_that_cost_are_told() {
     let args = ["--repl-diskless-sync-delay", "45", "--rdbchecksum", "no"];
     let (stage, server) = (Stage::new(), RedisServer::start(&args).await);
     let inspection = look(&stage, &settings(&server)).await;
-    let whats: Vec<&str> = of(&inspection, Severity::Warning).iter().map(|finding| finding.what.as_str()).collect();
+    let whats: Vec<&str> =
+        of(&inspection, Severity::Warning).iter().map(|finding| finding.what.as_str()).collect();
     assert_eq!(whats.len(), 2, "{whats:?}");
-    assert!(whats[0].starts_with("repl-diskless-sync-delay is 45") && whats[1] == "rdbchecksum is no", "{whats:?}");
+    assert!(
+        whats[0].starts_with("repl-diskless-sync-delay is 45") && whats[1] == "rdbchecksum is no",
+        "{whats:?}"
+    );
 
     let server = RedisServer::start(&["--repl-diskless-sync", "no"]).await;
     let inspection = look(&stage, &settings(&server)).await;
@@ -109,7 +113,10 @@ async fn a_master_that_sentinels_watch_has_a_warning_until_it_has_a_replica() {
     assert!(warnings[0].advice.contains("SENTINEL RESET"), "{warnings:?}");
 
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
-    wait_for("the replica is in sync", limit, async || info(&master, "slave0").await.contains("state=online")).await;
+    wait_for("the replica is in sync", limit, async || {
+        info(&master, "slave0").await.contains("state=online")
+    })
+    .await;
     let inspection = look(&stage, &settings(&master)).await;
     assert!(of(&inspection, Severity::Warning).is_empty(), "{:?}", inspection.findings);
     let from = format!("a backup is taken from the replica 127.0.0.1:{}", replica.port);

@@ -38,7 +38,10 @@ fn only_the_target_is_let_in() {
         let answers = lines.iter().map(|line| answer(&words(line), guest, &mut logged_in));
         answers.last() == Some(Answer::Admit)
     };
-    assert!(lets_in(&open, &["PING", "REPLCONF listening-port 6379", "REPLCONF capa eof capa psync2", &right]));
+    assert!(lets_in(
+        &open,
+        &["PING", "REPLCONF listening-port 6379", "REPLCONF capa eof capa psync2", &right]
+    ));
     assert!(lets_in(&closed, &["AUTH pw", &right]));
     assert!(lets_in(&closed, &["AUTH default pw", &right]));
     assert!(lets_in(&named, &["AUTH anna pw", &right]));
@@ -59,7 +62,8 @@ fn only_the_target_is_let_in() {
 
 #[test]
 fn commands_are_understood_however_they_are_cut() {
-    let wire = b"\n\n*1\r\n$4\r\nPING\r\n\nPSYNC id -1\r\n*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$2\r\n42\r\n\n";
+    let wire =
+        b"\n\n*1\r\n$4\r\nPING\r\n\nPSYNC id -1\r\n*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$2\r\n42\r\n\n";
     let heard = |pieces: &[&[u8]]| {
         let (mut buffer, mut commands) = (BytesMut::new(), Vec::new());
         for piece in pieces {

@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn replica_of(master: &RedisServer) -> RedisServer {
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
     wait_for("the replica is in sync", PATIENCE, async || {
-        info(master, "slave0").await.contains("state=online") && info(&replica, "master_link_status").await == "up"
+        info(master, "slave0").await.contains("state=online")
+            && info(&replica, "master_link_status").await == "up"
     })
     .await;
     replica
@@ -81,7 +82,8 @@ async fn a_replica_without_its_master_is_not_ready() {
     let (stage, mut master) = (Stage::new(), RedisServer::start(&[]).await);
     let replica = replica_of(&master).await;
     master.kill();
-    wait_for("the link is down", PATIENCE, async || info(&replica, "master_link_status").await == "down").await;
+    wait_for("the link is down", PATIENCE, async || info(&replica, "master_link_status").await == "down")
+        .await;
     let error = refused(&stage, &settings(&replica)).await;
     assert_eq!(error.kind(), Kind::Unready, "{error:?}");
     assert!(error.is_retryable() && error.why().starts_with("NOMASTERLINK"), "{error:?}");
@@ -102,7 +104,8 @@ async fn sentinels_lead_to_the_replicas_of_their_master() {
     let replica = replica_of(&master).await;
     let sentinel = RedisServer::start_sentinel(master.port).await;
     wait_for("the Sentinel knows the replica", PATIENCE, async || {
-        let told: Vec<HashMap<String, String>> = command(&sentinel, &["SENTINEL", "REPLICAS", "mymaster"]).await;
+        let told: Vec<HashMap<String, String>> =
+            command(&sentinel, &["SENTINEL", "REPLICAS", "mymaster"]).await;
         told.first().is_some_and(|replica| replica["master-link-status"] == "ok")
     })
     .await;
@@ -155,12 +158,18 @@ async fn tls_is_spoken_and_certificates_are_checked() {
     assert!(error.hint_text().is_some_and(|hint| hint.contains("tls.ca_file")), "{error:?}");
     let named = Tls { server_name: Some("redis.example".to_owned()), ..tls.clone() };
     assert_eq!(refused(&stage, &with(Some(named), port)).await.kind(), Kind::Denied);
-    back_up(&stage, &with(Some(Tls { insecure_skip_verify: true, ..strange }), port)).await.expect("not checked");
+    back_up(&stage, &with(Some(Tls { insecure_skip_verify: true, ..strange }), port))
+        .await
+        .expect("not checked");
 
     let nameless = Tls { cert_file: None, key_file: None, ..tls.clone() };
     let error = refused(&stage, &with(Some(nameless), port)).await;
     assert_eq!(error.kind(), Kind::Unreachable, "the server wants a certificate of ours: {error:?}");
-    assert_eq!(refused(&stage, &with(Some(tls), server.port)).await.kind(), Kind::Unreachable, "no TLS there");
+    assert_eq!(
+        refused(&stage, &with(Some(tls), server.port)).await.kind(),
+        Kind::Unreachable,
+        "no TLS there"
+    );
     let plain = refused(&stage, &with(None, port)).await;
     assert!(matches!(plain.kind(), Kind::Unreachable | Kind::Protocol), "TLS there: {plain:?}");
 }

@@ -54,8 +54,8 @@ async fn a_real_server_agrees_on_patterns() {
         let _: () = command(&server, &["SET", key, "1"]).await;
     }
     for pattern in [
-        "*", "a*", "?", "??", "a?c", "[ab]*", "[^a]*", "[a-]*", "*[a-c]", "[]]*", r"a\*c", r"\[a]", "a**c", "[^^]",
-        "*b*c", "a[^x]b", "[z-a]?", r"a\\b", r"[\a]*", "[a-c",
+        "*", "a*", "?", "??", "a?c", "[ab]*", "[^a]*", "[a-]*", "*[a-c]", "[]]*", r"a\*c", r"\[a]", "a**c",
+        "[^^]", "*b*c", "a[^x]b", "[z-a]?", r"a\\b", r"[\a]*", "[a-c",
     ] {
         let mut theirs: Vec<String> = command(&server, &["KEYS", pattern]).await;
         let own = Pattern::new(pattern);

@@ -84,7 +84,10 @@ fn the_other_way_is_taken_where_it_brings_as_much() {
     let mut two = survey();
     two.shards.push(two.shards[0].clone());
     let mut unknown_module = survey();
-    unknown_module.shards[0].summary.modules.insert("my-module".to_owned(), ModuleUse { encoding: 1, values: 2 });
+    unknown_module.shards[0]
+        .summary
+        .modules
+        .insert("my-module".to_owned(), ModuleUse { encoding: 1, values: 2 });
     let with_modules = Some(BTreeSet::from(["something".to_owned()]));
     let cases = [
         (survey(), Server { cluster: true, ..server() }, "node of a cluster"),
@@ -177,7 +180,8 @@ fn what_is_not_known_is_a_warning() {
 #[test]
 fn old_and_new_data_together_need_memory_with_swapdb_only() {
     let keys = Keyspace { keys: 1, expires: 0 };
-    let full = Server { keyspace: [(0, keys)].into(), memory_used: 100 << 20, memory_max: 150 << 20, ..server() };
+    let full =
+        Server { keyspace: [(0, keys)].into(), memory_used: 100 << 20, memory_max: 150 << 20, ..server() };
     let swapdb = Server { diskless_load: Some("swapdb".to_owned()), ..full.clone() };
     assert!(worst(&judged(&survey(), &full, &Options::default())) < Severity::Error);
     assert!(said(&judged(&survey(), &swapdb, &Options::default()), Severity::Error, "beside the old"));

@@ -69,7 +69,9 @@ fn sized(rdb: &[u8], length: usize) -> Vec<u8> {
 #[tokio::test]
 async fn both_forms_are_taken_whatever_the_pieces() {
     let dump = dump();
-    for psync in [diskless(&dump, MARK), sized(&dump, dump.len()), [diskless(&dump, MARK), b"\n".to_vec()].concat()] {
+    for psync in
+        [diskless(&dump, MARK), sized(&dump, dump.len()), [diskless(&dump, MARK), b"\n".to_vec()].concat()]
+    {
         for piece in [1, 7, 39, 40, 41, 10_000] {
             let (summary, rdb_only) = told([b"+PONG\r\n", OK, OK, &psync], piece).await.expect("it is whole");
             assert_eq!((summary.keys(), rdb_only), (1, true));
@@ -86,6 +88,21 @@ async fn an_old_server_that_knows_no_rdb_only_is_taken_with_a_note() {
 }
 
 #[tokio::test]
+async fn an_end_at_any_byte_is_a_cut() {
+    let dump = dump();
+    for psync in [diskless(&dump, MARK), sized(&dump, dump.len())] {
+        for end in 0..psync.len() {
+            let error = told([b"+PONG\r\n", OK, OK, &psync[..end]], 10_000).await.expect_err("it is cut");
+            assert!(
+                matches!(error.kind(), Kind::Unreachable | Kind::Unready),
+                "after {end} bytes: {error:?}"
+            );
+            assert!(error.is_retryable());
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_a_server_may_answer_has_a_name() {
     let dump = dump();
     let mut damaged = dump.clone();
@@ -93,11 +110,19 @@ async fn what_a_server_may_answer_has_a_name() {
     damaged[middle] ^= 1;
     let resync = format!("+FULLRESYNC {REPLID} 77\r\n").into_bytes();
     let cases: Vec<(Vec<u8>, Kind, &str)> = vec![
-        (b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n".to_vec(), Kind::Unready, "NOMASTERLINK"),
+        (
+            b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n".to_vec(),
+            Kind::Unready,
+            "NOMASTERLINK",
+        ),
         (b"-LOADING Redis is loading the dataset in memory\r\n".to_vec(), Kind::Unready, "LOADING"),
         (b"-ERR BGSAVE failed, replication can't continue\r\n".to_vec(), Kind::Unready, "BGSAVE failed"),
         (b"-ERR unknown command 'PSYNC'\r\n".to_vec(), Kind::Unsupported, "unknown command"),
-        (b"-NOPERM this user has no permissions to run the 'psync' command\r\n".to_vec(), Kind::Denied, "'psync'"),
+        (
+            b"-NOPERM this user has no permissions to run the 'psync' command\r\n".to_vec(),
+            Kind::Denied,
+            "'psync'",
+        ),
         (b"-NOAUTH Authentication required.\r\n".to_vec(), Kind::Denied, "NOAUTH"),
         (b"+CONTINUE\r\n".to_vec(), Kind::Protocol, "\"CONTINUE\" instead of FULLRESYNC"),
         (b"+FULLRESYNC abc 77\r\n".to_vec(), Kind::Protocol, "instead of FULLRESYNC"),

@@ -80,12 +80,17 @@ async fn commands_bring_the_same_data() {
 async fn long_values_come_by_either_way() {
     let stage = Stage::new();
     let source = RedisServer::start(&["--rdbcompression", "no"]).await;
-    script(&source, "redis.call('SETRANGE', 'big', 50 * 1024 * 1024, 'end'); redis.call('SET', 'small', 'x')").await;
+    script(
+        &source,
+        "redis.call('SETRANGE', 'big', 50 * 1024 * 1024, 'end'); redis.call('SET', 'small', 'x')",
+    )
+    .await;
     script(&source, "for n = 1, 100 do redis.call('SETRANGE', 'long:' .. n, 65500 + n, 'end') end").await;
     let backup = stage.backup(&[("dump.rdb", &saved(&source).await)]).await;
     for way in ["replication", "restore"] {
         let server = RedisServer::start(&[]).await;
-        let restored = stage.restore(&target(&server), &backup, json!({"way": way})).await.expect("it restores");
+        let restored =
+            stage.restore(&target(&server), &backup, json!({"way": way})).await.expect("it restores");
         assert_eq!(restored.items, 102, "{way}");
         assert_eq!(server.digest().await, source.digest().await, "{way}");
     }
@@ -166,7 +171,8 @@ async fn keys_whose_time_has_come_are_left_out() {
     let source = RedisServer::start(&[]).await;
     script(&source, "redis.call('SET', 'stays', 1); redis.call('SET', 'goes', 1, 'PX', 400)").await;
     let backup = stage.backup(&[("dump.rdb", &saved(&source).await)]).await;
-    wait_for("the key expires", LIMIT, async || command::<u64>(&source, &["EXISTS", "goes"]).await == 0).await;
+    wait_for("the key expires", LIMIT, async || command::<u64>(&source, &["EXISTS", "goes"]).await == 0)
+        .await;
     for way in ["restore", "replication"] {
         let server = RedisServer::start(&[]).await;
         let target = target(&server);
@@ -209,7 +215,11 @@ async fn cluster() -> RedisServer {
 async fn a_cluster_gets_commands() {
     let stage = Stage::new();
     let source = RedisServer::start(&[]).await;
-    script(&source, "for n = 1, 500 do redis.call('SET', 'key:' .. n, n) end; redis.call('SADD', '{tag}s', 1)").await;
+    script(
+        &source,
+        "for n = 1, 500 do redis.call('SET', 'key:' .. n, n) end; redis.call('SADD', '{tag}s', 1)",
+    )
+    .await;
     let backup = stage.backup(&[("dump.rdb", &saved(&source).await)]).await;
     let server = cluster().await;
     let target = target(&server);
@@ -309,14 +319,16 @@ async fn commands_bring_newer_formats_as_far_as_the_target_knows_them() {
     fill(&source).await;
     let backup = stage.backup(&[("dump.rdb", &with_version(&saved(&source).await, 12))]).await;
     let server = RedisServer::start(&[]).await;
-    let restored = stage.restore(&target(&server), &backup, json!({"way": "restore"})).await.expect("it restores");
+    let restored =
+        stage.restore(&target(&server), &backup, json!({"way": "restore"})).await.expect("it restores");
     assert!(restored.omissions.is_empty(), "{:?}", restored.omissions);
     assert_eq!(server.digest().await, source.digest().await);
 
     let newer_hash = [b"\xfe\x00\x00\x01k\x01v\x19\x01h".as_slice(), &[0; 8], b"\x01x"].concat();
     let backup = stage.backup(&[("dump.rdb", &rdb("REDIS0012", &newer_hash))]).await;
     let plan = stage.plan(&target(&server), &backup, json!({"way": "restore"})).await.expect("a plan");
-    let warned = |finding: &&tidekeeper::source::Finding| finding.what.starts_with("1 keys are written in ways");
+    let warned =
+        |finding: &&tidekeeper::source::Finding| finding.what.starts_with("1 keys are written in ways");
     assert_eq!(plan.findings.iter().find(warned).map(|finding| finding.severity), Some(Severity::Warning));
     let restored = target(&server).restore(&backup, &plan, &stage.task).await.expect("it restores");
     assert_eq!((restored.items, restored.omissions.len()), (1, 1));
@@ -367,7 +379,9 @@ async fn a_target_that_cannot_dial_us_keeps_its_data() {
     let error = stage.restore(&target, &backup, json!({})).await.expect_err("nobody dials");
     assert_eq!(error.kind(), Kind::Unreachable);
     assert!(error.why().contains("has not dialled us"), "{error}");
-    assert!(error.hint_text().is_some_and(|hint| hint.contains("advertise") && hint.contains("NetworkPolicy")));
+    assert!(
+        error.hint_text().is_some_and(|hint| hint.contains("advertise") && hint.contains("NetworkPolicy"))
+    );
     assert_eq!(role(&server).await, "master");
     assert_eq!(command::<String>(&server, &["GET", "old"]).await, "data");
 }
@@ -529,6 +543,7 @@ async fn a_moment_that_the_backup_is_not_of_is_refused() {
     let (backup, _) = backup(&stage).await;
     let server = RedisServer::start(&[]).await;
     let at = Some(stage.clock.now());
-    let plan = target(&server).plan_restore(&backup, at, &wished(json!({})), &stage.task).await.expect("a plan");
+    let plan =
+        target(&server).plan_restore(&backup, at, &wished(json!({})), &stage.task).await.expect("a plan");
     assert!(plan.blockers().any(|finding| finding.advice.contains("only to its own moment")));
 }
