@@ -28,14 +28,17 @@ fail() {
     exit 1
 }
 
-# step NAME COMMAND...: runs the command and remembers how long it took.
+# step NAME COMMAND...: runs the command and remembers how long it took; what fails is remembered as under way.
 STEPS=()
+UNDER_WAY=''
 step() {
-    local name=$1 began=$EPOCHREALTIME
+    local began=$EPOCHREALTIME
+    UNDER_WAY=$1
     shift
-    say "${BOLD}== $name${PLAIN}"
+    say "${BOLD}== $UNDER_WAY${PLAIN}"
     "$@"
-    STEPS+=("$(seconds_since "$began") $name")
+    STEPS+=("$(seconds_since "$began") $UNDER_WAY")
+    UNDER_WAY=''
 }
 
 # seconds_since START: with one decimal; START is a value of EPOCHREALTIME.
@@ -45,6 +48,7 @@ seconds_since() { LC_ALL=C awk -v a="${1/,/.}" -v b="${EPOCHREALTIME/,/.}" 'BEGI
 say_steps() {
     local line
     for line in "${STEPS[@]}"; do printf '  %7s s  %s\n' "${line%% *}" "${line#* }"; done
+    [[ -z $UNDER_WAY ]] || printf '   FAILED    %s\n' "$UNDER_WAY"
 }
 
 # locked NAME COMMAND...: one at a time on this machine, whichever checkout it is called from. The lock is the

@@ -33,8 +33,8 @@ pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
 }
 
 async fn vault(app: &App) -> Result<Value> {
-    let (store, config) = (&*app.vault.store, &app.config);
-    let findings = probe::probe(store, &*app.clock, config.single_writer).await?;
+    let config = &app.config;
+    let findings = probe::probe(&app.vault.store, &app.clock, config.single_writer).await?;
     Ok(json!({ "place": config.vault.to_string(), "findings": findings }))
 }
 

@@ -12,7 +12,6 @@ use crate::app::{App, KINDS};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::node::Problem;
 use crate::config::{self, Config, Known};
-use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::vault::Vault;
 use crate::vault::place::{self, Intent};
@@ -134,11 +133,6 @@ impl Context {
         let store = self.within(OPENING, &format!("opening the vault at {}", config.vault), opened).await?;
         let vault = Vault::new(store, self.clock.clone(), config.encryption.clone());
         App::new(config, vault, self.clock.clone())
-    }
-
-    /// The engine of a process that has no daemon.
-    pub fn engine(&self, app: &App) -> Result<Engine> {
-        app.engine()
     }
 
     /// Waits for `work`, but no longer than `limit`.

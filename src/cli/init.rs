@@ -17,7 +17,7 @@ pub struct Args {}
 pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
     let config = context.config()?;
     let store = place::open_store(&config.vault, context.clock.clone()).await?;
-    let findings = probe::probe(&*store, &*context.clock, config.single_writer).await?;
+    let findings = probe::probe(&store, &context.clock, config.single_writer).await?;
     probe::refuse(&*store, &findings)?;
     let made = place::init(&*store, &*context.clock).await?;
     let place = config.vault.to_string();

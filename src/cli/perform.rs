@@ -46,7 +46,7 @@ pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs)
         order,
         deadline,
     };
-    let engine = context.engine(app)?;
+    let engine = app.engine()?;
     let (stop, progress) = (Stop::default(), Progress::default());
     let signals = stop_on_signals(stop.clone())?;
     let (run, record) = progress::shown(&context.clock, &progress, async {

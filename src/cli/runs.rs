@@ -76,7 +76,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
         _ => Intent::Read,
     };
     let app = context.app(intent).await?;
-    let engine = context.engine(&app)?;
+    let engine = app.engine()?;
     match args.command {
         None => list(&args, &engine, context).await,
         Some(Command::Show { run }) => show(engine.run(&run).await?, context),

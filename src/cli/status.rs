@@ -16,7 +16,7 @@ pub struct Args {}
 /// Prints the status; exits 0 also when something is wrong, as what was asked for was done.
 pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
     let app = context.app(Intent::Read).await?;
-    let engine = context.engine(&app)?;
+    let engine = app.engine()?;
     let vault = app.config.vault.to_string();
     let document = json!({ "vault": vault, "sources": document::of(&engine.status().await?)? });
     let text = text(&document, &context.look);

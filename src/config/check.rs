@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use super::node::{Node, Problem};
-use super::units::{Period, parser};
+use super::units::{Period, Size, parser};
 use super::{
     Api, Encryption, Limits, ObjectLock, Place, Retention, S3Place, Schedule, Series, SourceName, When, raw,
 };
+use crate::task::spool::SPOOL_MIN;
 
 /// Where findings are collected.
 pub(super) type Problems = Vec<Problem>;
@@ -70,7 +71,11 @@ pub(super) fn encryption(raw: raw::Encryption, at: &Node, problems: &mut Problem
 }
 
 /// What the process may use.
-pub(super) fn limits(raw: raw::Limits, at: &Node) -> Limits {
+pub(super) fn limits(raw: raw::Limits, at: &Node, problems: &mut Problems) -> Limits {
+    if raw.spool_max.0 < SPOOL_MIN {
+        let message = format!("expected at least {}, found {}", Size(SPOOL_MIN), raw.spool_max);
+        problems.push(at.near("spool_max").problem("limits.spool_max", message));
+    }
     let spool_dir = raw.spool_dir.map(|path| at.near("spool_dir").span.beside(&path));
     Limits {
         spool_dir: spool_dir.unwrap_or_else(|| Limits::default().spool_dir),

@@ -85,7 +85,7 @@ impl Loader<'_> {
         let api = section::<raw::Api>(&json, "api")
             .map(|raw| check::api(raw.unwrap_or_default(), at("api"), problems));
         let limits = section::<raw::Limits>(&json, "limits")
-            .map(|raw| check::limits(raw.unwrap_or_default(), at("limits")));
+            .map(|raw| check::limits(raw.unwrap_or_default(), at("limits"), problems));
         let (vault, single_writer) = vault?;
         let (encryption, limits, api) = (encryption?, limits?, api?);
         Some(Config { vault, single_writer, encryption, limits, sources, targets, schedules, api })

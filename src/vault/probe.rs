@@ -6,21 +6,22 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::TryStreamExt;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use super::decide::{self, Deciding, Decision};
 use super::layout;
-use super::store::{Create, Key, Part, Store, list_all};
-use crate::clock::Clock;
+use super::store::{Create, Key, Part, SharedStore, Store, list_all};
+use crate::clock::{Clock, SharedClock};
 use crate::error::{Error, Kind, Result};
 use crate::finding::{Finding, Severity};
 
-/// How many race for one key, and for how many keys in turn. One race is lost by s3s-fs in 146 of 150 cases, so four are
-/// lost by a store of that kind in all but one of a million.
+/// How many race for one key, and for how many keys in turn. s3s-fs, which looks before it writes, lets several win in 37 of
+/// 40 races (measured, 2 cores): five find it out in all but one of 400,000 probes.
 const CREATORS: u32 = 16;
-const RACES: u32 = 4;
+const RACES: u32 = 5;
 
 /// How far the store's clock may be from ours before nothing is deleted any more.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -30,7 +31,7 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 ///
 /// # Errors
 /// When the store could not be asked: that says nothing of its promises.
-pub async fn probe(store: &dyn Store, clock: &dyn Clock, single_writer: bool) -> Result<Vec<Finding>> {
+pub async fn probe(store: &SharedStore, clock: &SharedClock, single_writer: bool) -> Result<Vec<Finding>> {
     let doing = || format!("probing the store at {}", store.location());
     let nonce = layout::nonce();
     let probing = Probing { store, clock, nonce: &nonce };
@@ -80,8 +81,8 @@ impl Deciding for Probe {
 }
 
 struct Probing<'a> {
-    store: &'a dyn Store,
-    clock: &'a dyn Clock,
+    store: &'a SharedStore,
+    clock: &'a SharedClock,
     nonce: &'a str,
 }
 
@@ -93,7 +94,7 @@ impl Probing<'_> {
     async fn all(&self, single_writer: bool) -> Result<Vec<Finding>> {
         let key = self.key("object");
         let object = Probe::new();
-        if let Decision::Theirs(_) = decide::decide(self.store, self.clock, &key, &object).await? {
+        if let Decision::Theirs(_) = decide::decide(&**self.store, &**self.clock, &key, &object).await? {
             return Err(Error::new(
                 Kind::Protocol,
                 format!("creating {key}"),
@@ -119,7 +120,7 @@ impl Probing<'_> {
                 0 => return Ok(Finding::error("of racing creators none wins", "use another store")),
                 many => return Ok(lost_race(many, single_writer)),
             }
-            let found: Option<Probe> = decide::read_json(self.store, &key).await?;
+            let found: Option<Probe> = decide::read_json(&**self.store, &key).await?;
             if found.as_ref() != winners.first() {
                 let what = "the object that is read is not the one whose creator was told that it won";
                 return Ok(Finding::error(
@@ -133,26 +134,17 @@ impl Probing<'_> {
 
     /// Who was told to have created `key`. A racer whose answer is lost asks again, like all our writers.
     async fn race(&self, key: &Key) -> Result<Vec<Probe>> {
-        let racers = (0..CREATORS).map(|_| async {
-            let probe = Probe::new();
-            let body = decide::encode(key, &probe)?;
-            match self.store.create(key, body).await {
-                Ok(Create::Created) => Ok(Some(probe)),
-                Ok(Create::Exists) => Ok(None),
-                Err(error) if error.is_retryable() => {
-                    let decision = decide::decide(self.store, self.clock, key, &probe).await?;
-                    Ok(matches!(decision, Decision::Ours).then_some(probe))
-                }
-                Err(error) => Err(error),
-            }
-        });
-        let outcomes = join_all(racers).await.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut racers = JoinSet::new();
+        for _ in 0..CREATORS {
+            racers.spawn(run(self.store.clone(), self.clock.clone(), key.clone()));
+        }
+        let outcomes = racers.join_all().await.into_iter().collect::<Result<Vec<_>>>()?;
         Ok(outcomes.into_iter().flatten().collect())
     }
 
     async fn own_is_recognised(&self, key: &Key, own: &Probe) -> Result<Finding> {
-        let again = decide::decide(self.store, self.clock, key, own).await?;
-        let other = decide::decide(self.store, self.clock, key, &Probe::new()).await?;
+        let again = decide::decide(&**self.store, &**self.clock, key, own).await?;
+        let other = decide::decide(&**self.store, &**self.clock, key, &Probe::new()).await?;
         Ok(match (again, other) {
             (Decision::Ours, Decision::Theirs(found)) if found == *own => {
                 Finding::ok("a creator whose answer was lost recognises its own object")
@@ -165,7 +157,7 @@ impl Probing<'_> {
     }
 
     async fn is_listed(&self, key: &Key) -> Result<Finding> {
-        let listed = list_all(self.store, &layout::probes(self.nonce)).await?;
+        let listed = list_all(&**self.store, &layout::probes(self.nonce)).await?;
         Ok(match listed.iter().any(|entry| entry.key == *key) {
             true => Finding::ok("lists an object as soon as it exists"),
             false => Finding::error(
@@ -176,7 +168,6 @@ impl Probing<'_> {
     }
 
     async fn ranges(&self, key: &Key, object: &Probe) -> Result<Finding> {
-        use futures_util::TryStreamExt;
         let whole = decide::encode(key, object)?;
         let stream = self.store.read(key, 7..29).await?;
         let part: Vec<u8> = stream
@@ -196,7 +187,7 @@ impl Probing<'_> {
         let upload = self.store.begin_upload(key).await?;
         upload.put_part(1, Part::Bytes("another object".into())).await?;
         let finished = upload.finish().await?;
-        upload.abort().await?;
+        self.store.begin_upload(&self.key("aborted")).await?.abort().await?;
         Ok(match finished {
             Create::Exists => Finding::ok("completes an upload only onto a free key"),
             Create::Created => Finding::warning(
@@ -209,7 +200,7 @@ impl Probing<'_> {
     /// The store's clock beside ours. Not knowing it stops no backup: only what deletes needs it, and asks again.
     async fn clocks(&self) -> Finding {
         let advice = "until that is mended nothing is deleted: neither retention nor repair runs";
-        match clock_difference(self.store, self.clock).await {
+        match clock_difference(&**self.store, &**self.clock).await {
             Err(error) => Finding::warning(format!("unknown: what time the store has ({error})"), advice),
             Ok(apart) if apart.unsigned_abs() <= CLOCK_TOLERANCE => {
                 Finding::ok(format!("its clock and ours differ by {} s", apart.as_secs().abs()))
@@ -223,7 +214,7 @@ impl Probing<'_> {
     }
 
     async fn clean(&self) -> Result<()> {
-        for entry in list_all(self.store, &layout::probes(self.nonce)).await? {
+        for entry in list_all(&**self.store, &layout::probes(self.nonce)).await? {
             self.store.delete(&entry.key).await?;
             if self.store.get(&entry.key).await?.is_some() {
                 let doing = format!("deleting {}", entry.key);
@@ -231,6 +222,20 @@ impl Probing<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Runs in a race: the object with which it was won.
+async fn run(store: SharedStore, clock: SharedClock, key: Key) -> Result<Option<Probe>> {
+    let probe = Probe::new();
+    match store.create(&key, decide::encode(&key, &probe)?).await {
+        Ok(Create::Created) => Ok(Some(probe)),
+        Ok(Create::Exists) => Ok(None),
+        Err(error) if error.is_retryable() => {
+            let decision = decide::decide(&*store, &*clock, &key, &probe).await?;
+            Ok(matches!(decision, Decision::Ours).then_some(probe))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -164,7 +164,7 @@ pub trait Upload: Send + Sync {
     async fn put_part(&self, number: u32, part: Part) -> Result<()>;
 
     /// Makes the object visible, whole and durable, unless the key exists: the same promise as [`Store::create`].
-    /// Repeated after it succeeded, it tells `Exists`.
+    /// With either answer the upload has ended and its parts are freed; repeated, it answers either and changes nothing.
     async fn finish(&self) -> Result<Create>;
 
     /// Gives the upload up and frees its parts; repeating it is harmless.

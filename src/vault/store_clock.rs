@@ -99,15 +99,16 @@ fn judge(
     newest: Option<Timestamp>,
     jumped: Option<SignedDuration>,
 ) -> Trust {
-    let apart = wall.duration_since(now);
+    let apart = wall.duration_since(now).abs();
     if apart.unsigned_abs() > TOLERANCE {
         return Trust::No(format!(
             "the vault's clock shows {now} and this machine's {wall}: {apart:#} apart; set the wrong one right"
         ));
     }
     if let Some(by) = jumped {
+        let (way, by) = if by.is_negative() { ("back", by.abs()) } else { ("ahead", by) };
         return Trust::No(format!(
-            "this machine's clock jumped by {by:#}; it must run evenly for 24 h before anything is deleted by it"
+            "this machine's clock jumped {way} by {by:#}; it must run evenly for 24 h before anything is deleted by it"
         ));
     }
     match newest {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -12,9 +13,9 @@ use tokio_util::sync::DropGuard;
 
 use self::pipeline::{Pipeline, Shared};
 use super::Vault;
-use super::codec::BLOCK;
 use super::codec::name::object_name;
 use super::codec::pool::Buffer;
+use super::codec::{BLOCK, persist};
 use super::decide::{Decision, decide, encode};
 use super::details::{DETAILS, Details, REST, Rest};
 use super::layout::{self, BackupRef, FORMAT};
@@ -27,6 +28,9 @@ use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 
 mod pipeline;
+
+/// How long one such call may take.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// How many objects are asked for at the same time before a commit.
 const STATS_IN_FLIGHT: usize = 16;
@@ -236,7 +240,8 @@ impl BackupWriter {
             let (vault, expected) = (self.vault.clone(), artifact.stored.bytes);
             let (name, key) = (artifact.name.clone(), Key::new(&artifact.key));
             async move {
-                let found = match vault.store.stat(&key).await? {
+                let stat = || vault.store.stat(&key);
+                let found = match persist(&*vault.clock, CALL_LIMIT, stat).await? {
                     Some(entry) if entry.size == expected => return Ok(()),
                     Some(entry) => format!("its object {key} has {} bytes instead of {expected}", entry.size),
                     None => format!("its object {key} is not there"),

@@ -1,1 +1,8 @@
+//! The real binary, command by command: what it prints, and its exit codes.
 
+mod arguments;
+mod human;
+mod look;
+mod restore;
+mod upkeep;
+mod vault;

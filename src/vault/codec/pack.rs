@@ -1,5 +1,6 @@
 //! zstd: blocks into frames, each decoded again; and frames into plain bytes.
 
+use std::io;
 use std::sync::Mutex;
 
 use bytes::{Buf, Bytes};
@@ -31,7 +32,7 @@ impl Packer {
             compressor.include_checksum(true)?;
             Ok((compressor, Decompressor::new()?))
         };
-        let (compressor, decompressor) = make().map_err(|cause: std::io::Error| broken(cause))?;
+        let (compressor, decompressor) = make().map_err(|cause: io::Error| broken(cause))?;
         Ok(Packer { compressor, decompressor, decoded: Vec::new() })
     }
 
@@ -89,16 +90,27 @@ pub struct Unpacker {
     at_boundary: bool,
 }
 
+/// Why unpacking paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// The stored bytes are used up.
+    Hungry,
+    /// A frame has ended, and its checksum was right.
+    Frame,
+    /// There is no more room.
+    Full,
+}
+
 impl Unpacker {
     /// An unpacker before the first frame.
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         let mut decoder = Decoder::new()?;
         decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
         Ok(Unpacker { decoder, at_boundary: false })
     }
 
-    /// Decodes from `stored` until it is used up or `plain` is full to its capacity; tells whether there may be more.
-    pub fn unpack(&mut self, stored: &mut Bytes, plain: &mut Vec<u8>) -> std::io::Result<bool> {
+    /// Decodes from `stored`, appending to `plain` up to its capacity.
+    pub fn unpack(&mut self, stored: &mut Bytes, plain: &mut Vec<u8>) -> io::Result<Pause> {
         loop {
             let before = plain.len();
             let mut from = InBuffer::around(stored);
@@ -106,14 +118,15 @@ impl Unpacker {
             let wanted = self.decoder.run(&mut from, &mut to)?;
             let (read, written) = (from.pos(), to.pos() - before);
             stored.advance(read);
-            if read + written > 0 {
-                self.at_boundary = wanted == 0;
+            if read + written == 0 {
+                return Ok(Pause::Hungry);
+            }
+            self.at_boundary = wanted == 0;
+            if self.at_boundary {
+                return Ok(Pause::Frame);
             }
             if plain.len() == plain.capacity() {
-                return Ok(true);
-            }
-            if read + written == 0 {
-                return Ok(false);
+                return Ok(Pause::Full);
             }
         }
     }

@@ -28,6 +28,13 @@ impl Pool {
     }
 }
 
+impl Buffer {
+    /// Makes room for `capacity` bytes in all.
+    pub fn grow_to(&mut self, capacity: usize) {
+        self.bytes.reserve_exact(capacity.saturating_sub(self.bytes.len()));
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);

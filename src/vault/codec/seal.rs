@@ -153,15 +153,16 @@ impl Opener {
             arrived.pieces.extend(Some(sealed).filter(|sealed| !sealed.is_empty()));
             arrived.ended || arrived.bytes >= HEADER_MAX
         };
-        if self.stream.is_none() {
-            if !ready {
-                return Ok(());
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            None if !ready => return Ok(()),
+            None => {
+                let keys = self.identities.iter().map(|key| &**key as &dyn Identity);
+                let opened = Decryptor::new(self.inbox.clone()).and_then(|file| file.decrypt(keys));
+                self.stream.insert(opened.map_err(refused)?)
             }
-            let keys = self.identities.iter().map(|key| &**key as &dyn Identity);
-            let opened = Decryptor::new(self.inbox.clone()).and_then(|file| file.decrypt(keys));
-            self.stream = Some(opened.map_err(refused)?);
-        }
-        match self.stream.as_mut().expect("made above").read_to_end(plain) {
+        };
+        match stream.read_to_end(plain) {
             Err(cause) if cause.kind() == ErrorKind::WouldBlock => Ok(()),
             Err(cause) => Err(Error::new(Kind::Damaged, "decrypting", cause)),
             Ok(_) => Ok(()),

@@ -125,8 +125,9 @@ impl Outgoing {
 
     fn foreign(&self, found: u64, bytes: u64) -> Error {
         let why = format!("an object of {found} bytes is there, where ours has {bytes}");
-        Error::new(Kind::Damaged, format!("creating {}", self.key), why)
-            .hint("something else writes under the vault's prefix, or the store tears writes: see `tidekeeper check`")
+        Error::new(Kind::Damaged, format!("creating {}", self.key), why).hint(
+            "something else writes under the vault's prefix, or the store tears writes: `tidekeeper check`",
+        )
     }
 
     async fn body(&self, bytes: u64) -> Result<Bytes> {

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::Vault;
 use crate::vault::codec::download::fetch;
-use crate::vault::codec::pack::Unpacker;
+use crate::vault::codec::pack::{Pause, Unpacker};
 use crate::vault::codec::pool::{Buffer, Pool};
 use crate::vault::codec::seal::{Identities, Opener};
 use crate::vault::codec::{BLOCK, Hasher, persist, start};
@@ -119,18 +119,17 @@ impl Open {
     }
 }
 
-/// Decompresses and hashes again.
+/// Decompresses and hashes again. What is handed on are whole frames with the right checksums, so that damage in the
+/// middle ends the stream before it, not after.
 async fn unpack(expected: Digest, mut packed: Receiver<Bytes>, out: Sender<Bytes>) -> Result<()> {
     let mut step = Unpack::new()?;
-    let buffers = Pool::default();
     while let Some(chunk) = packed.recv().await {
         let weight = chunk.len();
         step.packed = chunk;
-        let mut more = true;
-        while more {
-            let buffer = buffers.take(BLOCK);
+        loop {
             let plain;
-            (step, plain, more) = start(weight, move || step.unpack(buffer)).await?;
+            (step, plain) = start(weight, move || step.unpack()).await?;
+            let Some(plain) = plain else { break };
             if step.hasher.bytes() > expected.bytes {
                 let why = format!("it has more than {} plain bytes", expected.bytes);
                 return Err(Error::new(Kind::Damaged, "decompressing", why));
@@ -149,20 +148,31 @@ struct Unpack {
     unpacker: Unpacker,
     hasher: Hasher,
     packed: Bytes,
+    plain: Buffer,
+    buffers: Pool,
 }
 
 impl Unpack {
     fn new() -> Result<Self> {
         let unpacker = Unpacker::new().map_err(|cause| Error::new(Kind::Internal, "decompressing", cause))?;
-        Ok(Unpack { unpacker, hasher: Hasher::default(), packed: Bytes::new() })
+        let buffers = Pool::default();
+        let plain = buffers.take(0);
+        Ok(Unpack { unpacker, hasher: Hasher::default(), packed: Bytes::new(), plain, buffers })
     }
 
-    /// Fills `plain`; tells whether the packed bytes at hand may give more.
-    fn unpack(mut self, mut plain: Buffer) -> Result<(Self, Bytes, bool)> {
-        let unpacked = self.unpacker.unpack(&mut self.packed, &mut plain);
-        let more = unpacked.map_err(|cause| Error::new(Kind::Damaged, "decompressing", cause))?;
-        self.hasher.update(&plain);
-        Ok((self, plain.into(), more))
+    /// The next frame's plain bytes, or a block of them if it has more; none if more packed bytes are needed.
+    fn unpack(mut self) -> Result<(Self, Option<Bytes>)> {
+        // A byte more than a block, so that the frame's checksum is read before there is no more room.
+        self.plain.grow_to(BLOCK + 1);
+        let paused = self.unpacker.unpack(&mut self.packed, &mut self.plain);
+        match paused.map_err(|cause| Error::new(Kind::Damaged, "decompressing", cause))? {
+            Pause::Hungry => Ok((self, None)),
+            Pause::Frame | Pause::Full => {
+                let plain = std::mem::replace(&mut self.plain, self.buffers.take(0));
+                self.hasher.update(&plain);
+                Ok((self, Some(plain.into())))
+            }
+        }
     }
 }
 

@@ -222,8 +222,8 @@ impl Store for S3Store {
             })
             .await?;
         let Some((size, modified)) = found else {
-            // The answer to HEAD has no body: a bucket that is not there looks like an object that is not there.
-            return self.bucket_is_there(&doing).await.map(|()| None);
+            // The answer to HEAD has no body: a missing bucket looks like a missing object. A listing tells them apart.
+            return self.list(key.as_str(), None).await.map(|_| None);
         };
         entry(key.clone(), size, modified.as_ref(), &doing).map(Some)
     }
@@ -322,17 +322,6 @@ impl S3Store {
         }
         let last = listed.contents().last().and_then(|object| object.key()).map(str::to_owned);
         Ok((page, last))
-    }
-
-    async fn bucket_is_there(&self, doing: &str) -> Result<()> {
-        self.repeat(doing, 0, || async {
-            match self.0.client.head_bucket().bucket(&self.0.place.bucket).send().await {
-                Ok(_) => Ok(()),
-                Err(error) if errors::status(&error) == Some(404) => Err(errors::no_such_bucket(doing)),
-                Err(error) => Err(failed(doing, error, Effect::None)),
-            }
-        })
-        .await
     }
 }
 

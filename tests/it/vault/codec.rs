@@ -39,7 +39,8 @@ proptest! {
     /// Different names get different objects, also where case is folded and where folders are folders.
     #[test]
     fn names_never_meet(names in prop::collection::btree_set("[aA./=é \\\\-]{0,6}|[b/]{118,125}", 1..40)) {
-        let objects: BTreeSet<String> = names.iter().map(|name| object_name(name, &[Codec::Zstd]).to_lowercase()).collect();
+        let object = |name: &String| object_name(name, &[Codec::Zstd]).to_lowercase();
+        let objects: BTreeSet<String> = names.iter().map(object).collect();
         prop_assert_eq!(objects.len(), names.len());
         for object in &objects {
             prop_assert!(Key::is_valid(object), "{}", object);
@@ -49,9 +50,12 @@ proptest! {
         }
     }
 
-    /// Whatever comes at a time, the sections follow each other, are long enough for S3, and end where the object does.
+    /// Whatever comes at a time: sections follow each other, are long enough for S3, and end where the object does.
     #[test]
-    fn sections_cover_an_object(growth in prop::collection::vec(1..3_000_000_u64, 1..200), early in any::<u64>()) {
+    fn sections_cover_an_object(
+        growth in prop::collection::vec(1..3_000_000_u64, 1..200),
+        early in any::<u64>(),
+    ) {
         let mut cutter = Cutter::default();
         let mut sections = Vec::new();
         for (n, bytes) in growth.iter().enumerate() {

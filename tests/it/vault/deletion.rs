@@ -14,7 +14,7 @@ use tidekeeper::vault::store::faults::{Fault, Method, Plan};
 
 use super::estate::{DAY, Deposed, Estate, HOUR, Leads, SOURCE, keep_one};
 
-mod crash;
+pub mod crash;
 mod races;
 
 /// An old backup and a newer one.

@@ -33,7 +33,7 @@ async fn good_stores_pass_and_are_left_as_they_were() {
     let fs: SharedStore = Arc::new(FsStore::connect(folder.path(), false).expect("a local disk"));
     let (clock, memory) = memory();
     for store in [fs, memory] {
-        let findings = probe(&*store, &*clock, false).await.unwrap();
+        let findings = probe(&store, &clock, false).await.unwrap();
         assert_eq!(worst(&findings), Severity::Ok, "{findings:#?}");
         assert!(list_all(&*store, "").await.unwrap().is_empty());
         assert!(store.open_uploads("").await.unwrap().is_empty());
@@ -44,7 +44,7 @@ async fn good_stores_pass_and_are_left_as_they_were() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn versitygw_passes_and_what_it_cannot_tell_is_unknown() {
     let store = s3::versitygw().await.store();
-    let findings = probe(&*store, &*SystemClock::shared(), false).await.unwrap();
+    let findings = probe(&store, &SystemClock::shared(), false).await.unwrap();
     assert!(worst(&findings) <= Severity::Warning, "{findings:#?}");
     assert!(list_all(&*store, "").await.unwrap().is_empty());
 }
@@ -52,7 +52,7 @@ async fn versitygw_passes_and_what_it_cannot_tell_is_unknown() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_server_that_lets_several_creators_win_is_refused() {
     let store = s3::in_process::s3s_fs().await.store();
-    let findings = probe(&*store, &*SystemClock::shared(), false).await.unwrap();
+    let findings = probe(&store, &SystemClock::shared(), false).await.unwrap();
     assert_eq!(worst(&findings), Severity::Error, "{findings:#?}");
     assert_eq!(refuse(&*store, &findings).unwrap_err().kind(), Kind::Unsupported);
 }
@@ -131,52 +131,55 @@ impl Store for Liar {
 async fn every_lie_is_found() {
     for lie in [Lie::EverybodyWins, Lie::HidesNewObjects, Lie::ShiftsRanges, Lie::DeletesNothing] {
         let (clock, inner) = memory();
-        let liar = Liar { inner, lie };
-        let findings = probe(&liar, &*clock, false).await.unwrap();
-        assert_eq!(worst(&findings), Severity::Error, "{:?} was believed: {findings:#?}", liar.lie);
-        assert!(refuse(&liar, &findings).is_err());
+        let name = format!("{lie:?}");
+        let liar: SharedStore = Arc::new(Liar { inner, lie });
+        let findings = probe(&liar, &clock, false).await.unwrap();
+        assert_eq!(worst(&findings), Severity::Error, "{name} was believed: {findings:#?}");
+        assert!(refuse(&*liar, &findings).is_err());
     }
 }
 
 #[tokio::test]
 async fn a_single_writer_may_use_a_store_that_loses_races() {
     let (clock, inner) = memory();
-    let racy = Liar { inner, lie: Lie::EverybodyWins };
-    let findings = probe(&racy, &*clock, true).await.unwrap();
+    let racy: SharedStore = Arc::new(Liar { inner, lie: Lie::EverybodyWins });
+    let findings = probe(&racy, &clock, true).await.unwrap();
     let races = findings.iter().find(|finding| finding.what.contains("racing")).unwrap();
     assert_eq!(races.severity, Severity::Warning, "{findings:#?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn clocks_that_differ_are_a_warning() {
-    let ours = TestClock::starting_at(Timestamp::UNIX_EPOCH);
+    let ours: SharedClock = TestClock::starting_at(Timestamp::UNIX_EPOCH);
     let theirs = TestClock::starting_at(Timestamp::UNIX_EPOCH);
-    let store = MemoryStore::new(theirs.clone());
+    let store: SharedStore = Arc::new(MemoryStore::new(theirs.clone()));
     theirs.jump(SignedDuration::from_mins(4));
-    assert_eq!(worst(&probe(&store, &*ours, false).await.unwrap()), Severity::Ok);
+    assert_eq!(worst(&probe(&store, &ours, false).await.unwrap()), Severity::Ok);
     theirs.jump(SignedDuration::from_mins(-10));
-    let findings = probe(&store, &*ours, false).await.unwrap();
+    let findings = probe(&store, &ours, false).await.unwrap();
     let clocks = findings.iter().find(|finding| finding.severity == Severity::Warning).unwrap();
     assert_eq!(clocks.what, "the store's clock is 360 s behind ours");
 }
 
 #[tokio::test(start_paused = true)]
 async fn lost_replies_are_not_taken_for_broken_promises() {
-    let clock = TestClock::starting_at(Timestamp::UNIX_EPOCH);
+    let clock: SharedClock = TestClock::starting_at(Timestamp::UNIX_EPOCH);
     let plan = Plan::new(clock.clone());
-    let store = Faults::around(Arc::new(MemoryStore::new(clock.clone())), plan.clone());
+    let inner = Arc::new(MemoryStore::new(clock.clone()));
+    let store: SharedStore = Arc::new(Faults::around(inner, plan.clone()));
     for nth in [1, 2, 9, 20] {
         plan.on(Method::Create, nth, Fault::After(Kind::Undecided));
     }
-    let findings = probe(&store, &*clock, false).await.unwrap();
+    let findings = probe(&store, &clock, false).await.unwrap();
     assert_eq!(worst(&findings), Severity::Ok, "{findings:#?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_cannot_be_asked_is_an_error_and_no_finding() {
-    let clock = TestClock::starting_at(Timestamp::UNIX_EPOCH);
+    let clock: SharedClock = TestClock::starting_at(Timestamp::UNIX_EPOCH);
     let plan = Plan::new(clock.clone());
-    let store = Faults::around(Arc::new(MemoryStore::new(clock.clone())), plan.clone());
+    let inner = Arc::new(MemoryStore::new(clock.clone()));
+    let store: SharedStore = Arc::new(Faults::around(inner, plan.clone()));
     plan.on(Method::Create, 1, Fault::Before(Kind::Denied));
-    assert_eq!(probe(&store, &*clock, false).await.unwrap_err().kind(), Kind::Denied);
+    assert_eq!(probe(&store, &clock, false).await.unwrap_err().kind(), Kind::Denied);
 }

@@ -84,7 +84,8 @@ async fn one_artifact_does_not_pass_for_another() {
         // Of one length, so that nothing but their bytes tells them apart.
         let manifest = scene.write(&[("a.rdb", noise(1, MIB)), ("b.rdb", noise(2, MIB))]).await;
         let [a, b] = &manifest.artifacts[..2] else { panic!("two artifacts") };
-        assert_eq!(a.stored.bytes, b.stored.bytes);
+        // age pads its header at random.
+        assert!(encrypted || a.stored.bytes == b.stored.bytes);
         let swapped = Artifact { key: b.key.clone(), ..a.clone() };
         damaged(&scene, &manifest, &swapped, "swapped").await;
     }

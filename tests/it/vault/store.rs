@@ -8,7 +8,7 @@ use tidekeeper::vault::store::fs::FsStore;
 use tidekeeper::vault::store::memory::MemoryStore;
 use tidekeeper::vault::store::{part_offset, part_size};
 
-use self::suite::{conform, conform_but_races};
+use self::suite::{conform, conform_but};
 use crate::harness::s3;
 
 mod cases;
@@ -45,12 +45,21 @@ async fn s3_conforms_on_versitygw() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_conforms_on_s3s_fs_but_for_races() {
-    conform_but_races("s3 on s3s-fs", s3::in_process::s3s_fs().await.store()).await;
+    // It names a file after the whole key, keeps no list of uploads, and denies to know one that has ended.
+    let excused = [
+        "a name may have 120 bytes",
+        "finishing twice changes nothing",
+        "aborting twice changes nothing",
+        "open uploads are listed, and can be ended",
+        "open uploads tell their age",
+    ];
+    conform_but(&excused, "s3 on s3s-fs", s3::in_process::s3s_fs().await.store()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_conforms_on_moto_but_for_races() {
-    conform_but_races("s3 on moto", s3::moto().await.store()).await;
+    // It says that all uploads were begun in November 2010.
+    conform_but(&["open uploads tell their age"], "s3 on moto", s3::moto().await.store()).await;
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use jiff::Timestamp;
 
 use crate::error::{Error, Kind};
@@ -35,11 +35,6 @@ impl Effect {
 pub(super) fn unanswered(doing: &str, effect: Effect, limit: Duration) -> Error {
     Error::new(effect.lost(Kind::Timeout), doing, format!("no answer within {} s", limit.as_secs()))
         .hint("is the endpoint reachable from here, and the network not too slow?")
-}
-
-/// The bucket is not there: said by the server, or found out.
-pub(super) fn no_such_bucket(doing: &str) -> Error {
-    Error::new(Kind::NotFound, doing, "no such bucket").hint(BUCKET)
 }
 
 /// The server's code for a refusal; HEAD requests have none.
@@ -86,8 +81,8 @@ fn unserved<E>(doing: &str, error: SdkError<E, HttpResponse>, effect: Effect) ->
 where
     E: StdError + Send + Sync + 'static,
 {
-    let why = DisplayErrorContext(&error).to_string();
-    let lower = why.to_lowercase();
+    let layers: Vec<String> = causes(&error).map(ToString::to_string).collect();
+    let lower = layers.join(": ").to_lowercase();
     let (kind, hint) = match &error {
         SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) if lower.contains("credential") => (
             Kind::Denied,
@@ -103,7 +98,9 @@ where
         SdkError::TimeoutError(_) => (effect.lost(Kind::Timeout), ""),
         _ => (effect.lost(Kind::Unreachable), ""),
     };
-    let ours = Error::new(kind, doing, plain_cause(&error).unwrap_or(why)).caused_by(error);
+    // The innermost layer says what happened, the others how the SDK is built.
+    let why = layers.last().cloned().unwrap_or_default();
+    let ours = Error::new(kind, doing, why).caused_by(error);
     if hint.is_empty() { ours } else { ours.hint(hint) }
 }
 
@@ -114,11 +111,6 @@ fn never_sent(error: &(dyn StdError + 'static), text: &str) -> bool {
         matches!(cause.kind(), Io::ConnectionRefused | Io::HostUnreachable | Io::NetworkUnreachable)
     });
     refused || text.contains("dns error") || text.contains("connect timeout")
-}
-
-/// What the operating system said, if it was it; the SDK wraps that in five layers.
-fn plain_cause(error: &(dyn StdError + 'static)) -> Option<String> {
-    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last().map(io::Error::to_string)
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -145,6 +137,7 @@ fn judge(code: &str, status: u16, effect: Effect) -> Verdict {
             (Kind::Denied, RIGHTS)
         }
         "InvalidAccessKeyId"
+        | "XAdminUserNotFound"
         | "SignatureDoesNotMatch"
         | "ExpiredToken"
         | "InvalidToken"

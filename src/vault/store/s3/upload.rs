@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use aws_sdk_s3::operation::list_multipart_uploads::ListMultipartUploadsOutput;
 use aws_sdk_s3::primitives::{ByteStream, Length, SdkBody};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, MultipartUpload};
 use bytes::Bytes;
@@ -167,26 +168,46 @@ async fn abort_once(store: &S3Store, doing: &str, key: &Key, id: &str) -> Result
 }
 
 /// All uploads under `prefix` that are open.
+///
+/// A page is left by key alone: its last key is listed again, whole, on the next. That is legal on S3, and versitygw 1.8
+/// refuses the upload id markers that it hands out. They are used only when one key has more uploads than a page.
 pub(super) async fn open(store: &S3Store, prefix: &str) -> Result<Vec<OpenUpload>> {
     let doing = format!("listing open uploads in {}", store.location());
-    let place = &store.0.place;
-    let (mut key, mut id) = (None::<String>, None::<String>);
+    let (mut key, mut id) = (None, None);
     let mut open = Vec::new();
     loop {
-        let page = store
-            .repeat(&doing, 1 << 20, || async {
-                let list = store.0.client.list_multipart_uploads().bucket(&place.bucket);
-                let list = list.prefix(place.name(prefix)).set_key_marker(key.clone());
-                let page = list.set_upload_id_marker(id.clone()).send().await;
-                page.map_err(|error| failed(&doing, error, Effect::None))
-            })
-            .await?;
-        open.extend(page.uploads().iter().filter_map(|upload| open_upload(store, upload)));
-        if !page.is_truncated().unwrap_or(false) || page.next_key_marker() == key.as_deref() {
+        let mut page = store.repeat(&doing, 1 << 20, || open_once(store, &doing, prefix, &key, &id)).await?;
+        let mut uploads = page.uploads.take().unwrap_or_default();
+        let more = page.is_truncated().unwrap_or(false);
+        let last = uploads.last().and_then(|upload| upload.key.clone());
+        let several_keys = uploads.first().and_then(MultipartUpload::key) != last.as_deref();
+        if more && several_keys {
+            uploads.retain(|upload| upload.key != last);
+            (key, id) = (uploads.last().and_then(|upload| upload.key.clone()), None);
+        } else if more && page.next_key_marker.is_some() {
+            (key, id) = (page.next_key_marker, page.next_upload_id_marker);
+        }
+        open.extend(uploads.iter().filter_map(|upload| open_upload(store, upload)));
+        if !more {
             return Ok(open);
         }
-        (key, id) = (page.next_key_marker, page.next_upload_id_marker);
+        if uploads.is_empty() {
+            return Err(Error::new(Kind::Protocol, doing, "the store says that more follow, and gives none"));
+        }
     }
+}
+
+async fn open_once(
+    store: &S3Store,
+    doing: &str,
+    prefix: &str,
+    key: &Option<String>,
+    id: &Option<String>,
+) -> Result<ListMultipartUploadsOutput> {
+    let place = &store.0.place;
+    let list = store.0.client.list_multipart_uploads().bucket(&place.bucket).prefix(place.name(prefix));
+    let page = list.set_key_marker(key.clone()).set_upload_id_marker(id.clone()).send().await;
+    page.map_err(|error| failed(doing, error, Effect::None))
 }
 
 fn open_upload(store: &S3Store, upload: &MultipartUpload) -> Option<OpenUpload> {

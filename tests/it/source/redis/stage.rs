@@ -45,7 +45,7 @@ impl Stage {
             deadline: Duration::from_secs(120),
             cancel: Default::default(),
             progress: Default::default(),
-            spool: Spool::new(&limits, &clock).expect("a spool"),
+            spool: Spool::new(&limits, clock.clone()).expect("a spool"),
             limits: Arc::new(limits),
         };
         let vault = Vault::new(Arc::new(MemoryStore::new(clock.clone())), clock.clone(), None);

@@ -22,6 +22,7 @@ pub fn all() -> Vec<Case> {
         Case { promise: "keys sort by bytes", test: |stage| byte_order(stage).boxed() },
         Case { promise: "listings and stat tell size and age", test: |stage| size_and_age(stage).boxed() },
         Case { promise: "odd characters in keys survive", test: |stage| odd_keys(stage).boxed() },
+        Case { promise: "a name may have 120 bytes", test: |stage| long_keys(stage).boxed() },
         Case { promise: "ranges are exact, in chunks of at most 1 MiB", test: |stage| ranges(stage).boxed() },
         Case { promise: "a range past the end is an error", test: |stage| past_the_end(stage).boxed() },
         Case { promise: "get refuses what is not small", test: |stage| not_small(stage).boxed() },
@@ -178,7 +179,6 @@ async fn odd_keys(stage: Stage) {
         "at@hash#dollar$comma,semi;colon:",
         "brackets[(x)]{y}~tilde^caret`tick|pipe",
         "..dots..and...more/.hidden/x",
-        &format!("{}/{}", "long".repeat(30), "name".repeat(30)),
     ];
     for name in names {
         let key = put(&stage, name, name.to_owned().into()).await;
@@ -195,6 +195,13 @@ async fn odd_keys(stage: Stage) {
         stage.store.delete(&stage.key(name)).await.unwrap();
     }
     assert_eq!(stage.listed("").await, Vec::<String>::new());
+}
+
+async fn long_keys(stage: Stage) {
+    let name = format!("{}/{}/{}", "s".repeat(63), "attempt12345", "artifact".repeat(15));
+    let key = put(&stage, &name, "x".into()).await;
+    assert_eq!(stage.store.get(&key).await.unwrap().unwrap(), "x");
+    assert_eq!(stage.listed(&name[..100]).await, [name]);
 }
 
 async fn ranges(stage: Stage) {

@@ -145,7 +145,7 @@ async fn ten_thousand_manifests_are_listed_and_read() {
 /// Runs one ignored test of this binary in a mount namespace where `VAULT_DISK` is a small disk of its own.
 fn on_a_small_disk(test: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let script = r#"mount -t tmpfs -o size=40m,mode=700 disk "$VAULT_DISK" && exec "$0" --exact "$1" --ignored --nocapture"#;
+    let script = r#"mount -t tmpfs -o size=36m,mode=700 disk "$VAULT_DISK" && exec "$0" --exact "$1" --ignored --nocapture"#;
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
         .arg(std::env::current_exe().expect("the test binary"))

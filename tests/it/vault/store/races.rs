@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use tidekeeper::vault::store::{Create, Part};
+use tidekeeper::vault::store::{Create, Key, Part};
 use tokio::task::JoinSet;
 
 use super::suite::{Case, Stage};
@@ -68,6 +68,16 @@ fn winners(outcomes: Vec<(usize, tidekeeper::error::Result<Create>)>) -> Vec<usi
     outcomes.into_iter().filter_map(won).collect()
 }
 
+/// Creates as every writer does: what may succeed when it is asked again is asked again.
+async fn create(stage: &Stage, key: &Key) {
+    loop {
+        match stage.store.create(key, "x".into()).await {
+            Err(error) if error.is_retryable() => tokio::task::yield_now().await,
+            created => return assert_eq!(created.unwrap(), Create::Created),
+        }
+    }
+}
+
 /// A directory removes a folder that became empty, just when somebody creates in it.
 async fn beside_deletions(stage: Stage) {
     let mut racers = JoinSet::new();
@@ -76,7 +86,7 @@ async fn beside_deletions(stage: Stage) {
         racers.spawn(async move {
             for n in 0..30 {
                 let key = stage.key(format!("shared/deep/{racer}-{n}"));
-                assert_eq!(stage.store.create(&key, "x".into()).await.unwrap(), Create::Created);
+                create(&stage, &key).await;
                 stage.store.delete(&key).await.unwrap();
             }
         });

@@ -22,7 +22,8 @@ pub fn all() -> Vec<Case> {
         },
         Case { promise: "an upload without parts is an empty object", test: |stage| no_parts(stage).boxed() },
         Case { promise: "an upload never replaces an object", test: |stage| never_replaces(stage).boxed() },
-        Case { promise: "finishing twice tells that it exists", test: |stage| finished_twice(stage).boxed() },
+        Case { promise: "finishing twice changes nothing", test: |stage| finished_twice(stage).boxed() },
+        Case { promise: "aborting twice changes nothing", test: |stage| aborted_twice(stage).boxed() },
         Case {
             promise: "parts may come at once and in any order",
             test: |stage| parallel_parts(stage).boxed(),
@@ -34,10 +35,8 @@ pub fn all() -> Vec<Case> {
             test: |stage| from_file(stage).boxed(),
         },
         Case { promise: "an aborted upload leaves nothing", test: |stage| aborted(stage).boxed() },
-        Case {
-            promise: "an abandoned upload is listed, and can be ended",
-            test: |stage| abandoned(stage).boxed(),
-        },
+        Case { promise: "open uploads are listed, and can be ended", test: |stage| abandoned(stage).boxed() },
+        Case { promise: "open uploads tell their age", test: |stage| open_age(stage).boxed() },
         Case { promise: "64 MiB in scheduled parts come back", test: |stage| big(stage).boxed() },
     ]
 }
@@ -57,7 +56,6 @@ async fn visible(stage: Stage) {
     assert_eq!(stage.listed("").await, Vec::<String>::new());
     assert_eq!(upload.finish().await.unwrap(), Create::Created);
     assert_eq!(stage.listed("").await, ["up"]);
-    assert_eq!(open_uploads(&stage, "").await, Vec::<String>::new());
     assert!(read(&*stage.store, &key, 0..body.len() as u64).await.unwrap() == body);
 }
 
@@ -73,16 +71,28 @@ async fn never_replaces(stage: Stage) {
     let upload = stage.store.begin_upload(&key).await.unwrap();
     upload.put_part(1, Part::Bytes("second".into())).await.unwrap();
     assert_eq!(upload.finish().await.unwrap(), Create::Exists);
-    upload.abort().await.unwrap();
     assert_eq!(stage.store.get(&key).await.unwrap().unwrap(), "first");
-    assert_eq!(open_uploads(&stage, "").await, Vec::<String>::new());
 }
 
 async fn finished_twice(stage: Stage) {
-    let upload = stage.store.begin_upload(&stage.key("twice")).await.unwrap();
+    let key = stage.key("twice");
+    let upload = stage.store.begin_upload(&key).await.unwrap();
     upload.put_part(1, Part::Bytes("x".into())).await.unwrap();
     assert_eq!(upload.finish().await.unwrap(), Create::Created);
-    assert_eq!(upload.finish().await.unwrap(), Create::Exists);
+    let (Create::Created | Create::Exists) = upload.finish().await.unwrap();
+    assert_eq!(stage.store.get(&key).await.unwrap().unwrap(), "x");
+}
+
+async fn aborted_twice(stage: Stage) {
+    let (finished, aborted) = (stage.key("finished"), stage.key("aborted"));
+    let upload = stage.store.begin_upload(&finished).await.unwrap();
+    upload.put_part(1, Part::Bytes("x".into())).await.unwrap();
+    assert_eq!(upload.finish().await.unwrap(), Create::Created);
+    upload.abort().await.unwrap();
+    let upload = stage.store.begin_upload(&aborted).await.unwrap();
+    upload.abort().await.unwrap();
+    upload.abort().await.unwrap();
+    assert_eq!(stage.listed("").await, ["finished"]);
 }
 
 async fn parallel_parts(stage: Stage) {
@@ -156,31 +166,45 @@ async fn aborted(stage: Stage) {
     let upload = stage.store.begin_upload(&stage.key("aborted")).await.unwrap();
     upload.put_part(1, Part::Bytes(pattern(PART))).await.unwrap();
     upload.abort().await.unwrap();
-    upload.abort().await.unwrap();
-    assert_eq!(open_uploads(&stage, "").await, Vec::<String>::new());
     assert!(upload.put_part(2, Part::Bytes("late".into())).await.is_err());
     assert!(upload.finish().await.is_err(), "an aborted upload cannot be finished");
     assert_eq!(stage.listed("").await, Vec::<String>::new());
-    assert_eq!(open_uploads(&stage, "").await, Vec::<String>::new());
 }
 
 async fn abandoned(stage: Stage) {
-    let before = stage.store.now().await.unwrap();
+    let taken = put(&stage, "ended/lost", "x".into()).await;
+    for (key, ends_by) in [(&taken, "losing"), (&stage.key("ended/won"), "winning")] {
+        let upload = stage.store.begin_upload(key).await.unwrap();
+        upload.put_part(1, Part::Bytes("x".into())).await.unwrap();
+        upload.finish().await.map(drop).unwrap();
+        assert_eq!(open_uploads(&stage, "").await, Vec::<String>::new(), "an upload that ended by {ends_by}");
+    }
+    let upload = stage.store.begin_upload(&stage.key("ended/aborted")).await.unwrap();
+    upload.abort().await.unwrap();
+    assert!(upload.put_part(1, Part::Bytes("late".into())).await.is_err());
+    assert_eq!(open_uploads(&stage, "").await, Vec::<String>::new(), "an upload that ended by being aborted");
     for name in ["left/behind", "other/one"] {
         let upload = stage.store.begin_upload(&stage.key(name)).await.unwrap();
         upload.put_part(1, Part::Bytes(pattern(PART))).await.unwrap();
     }
-    assert_eq!(stage.listed("").await, Vec::<String>::new());
+    assert_eq!(stage.listed("").await, ["ended/lost", "ended/won"]);
     assert_eq!(open_uploads(&stage, "").await, ["left/behind", "other/one"]);
     assert_eq!(open_uploads(&stage, "left/").await, ["left/behind"]);
     let open = stage.store.open_uploads(&stage.room).await.unwrap();
-    let age = before.duration_until(open[0].started).as_secs();
-    assert!((-2..60).contains(&age), "begun {age} s after it was begun");
     for _ in 0..2 {
         stage.store.abort_upload(&open[0]).await.unwrap();
         assert_eq!(open_uploads(&stage, "").await, ["other/one"]);
     }
     stage.store.abort_upload(&open[1]).await.unwrap();
+}
+
+async fn open_age(stage: Stage) {
+    let before = stage.store.now().await.unwrap();
+    drop(stage.store.begin_upload(&stage.key("aging")).await.unwrap());
+    let open = stage.store.open_uploads(&stage.room).await.unwrap().remove(0);
+    let age = before.duration_until(open.started).as_secs();
+    assert!((-2..60).contains(&age), "begun {age} s after it was begun");
+    stage.store.abort_upload(&open).await.unwrap();
 }
 
 async fn big(stage: Stage) {

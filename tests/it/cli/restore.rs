@@ -1,0 +1,67 @@
+//! `restore`: what is not empty needs a confirmation.
+
+use crate::harness::cli::Cli;
+use crate::harness::redis::RedisServer;
+
+async fn set(server: &RedisServer, key: &str, value: &str) {
+    let mut connection = server.connect().await;
+    let () = redis::cmd("SET").arg(key).arg(value).query_async(&mut connection).await.expect("it answers");
+}
+
+/// A server with a backup of one key in the vault, and another value since.
+async fn changed() -> (RedisServer, Cli, String) {
+    let server = RedisServer::start(&[]).await;
+    set(&server, "greeting", "hello").await;
+    let digest = server.digest().await;
+    let cli = Cli::of_redis(&server.url());
+    cli.run(&["init"]).await.exits(0);
+    cli.run(&["backup", "redis-main"]).await.exits(0);
+    set(&server, "greeting", "goodbye").await;
+    (server, cli, digest)
+}
+
+#[tokio::test]
+async fn what_holds_data_needs_the_hash() {
+    let (server, cli, wanted) = changed().await;
+    let before = server.digest().await;
+    let refused = cli.run(&["restore", "redis-main/latest", "--json"]).await.exits(3);
+    let document = refused.json();
+    assert_eq!(document["code"], "refused", "{document}");
+
+    let plan = cli.run(&["restore", "redis-main/latest", "--dry-run", "--json"]).await.exits(0).json();
+    let hash = plan["hash"].as_str().expect("a hash").to_owned();
+    assert!(document["hint"].as_str().is_some_and(|hint| hint.contains(&hash)), "{document}");
+    assert_eq!(plan["destructive"], true, "{plan}");
+    let wrong = cli.run(&["restore", "redis-main/latest", "--confirm", "0123456789abcdef"]).await.exits(3);
+    assert!(wrong.stderr.contains(&hash), "{wrong:?}");
+    assert_eq!(server.digest().await, before, "a refused restore touched the target");
+
+    let done = cli.run(&["restore", "redis-main", "--confirm", &hash, "--json"]).await.exits(0).json();
+    assert_eq!(done["hash"], hash.as_str(), "{done}");
+    assert_eq!(server.digest().await, wanted);
+}
+
+#[tokio::test]
+async fn an_empty_target_needs_none() {
+    let (server, cli, wanted) = changed().await;
+    let mut connection = server.connect().await;
+    let () = redis::cmd("FLUSHALL").query_async(&mut connection).await.expect("it answers");
+    let ran = cli.run(&["restore", "redis-main"]).await.exits(0);
+    assert!(ran.stdout.contains("1 items"), "{ran:?}");
+    assert_eq!(server.digest().await, wanted);
+}
+
+#[tokio::test]
+async fn contradictions_are_wrong_usage() {
+    let (_server, cli, _) = changed().await;
+    for args in [
+        &["restore", "redis-main/latest", "--at", "2026-11-21T06:00:00Z"][..],
+        &["restore", "redis-main", "--at", "yesterday"],
+        &["restore", "redis-main", "--dry-run", "--confirm", "0"],
+        &["restore", "redis-main", "--option", "=x"],
+    ] {
+        cli.run(args).await.exits(2);
+    }
+    let ran = cli.run(&["restore", "redis-main", "--to", "redis-mian"]).await.exits(1);
+    assert!(ran.stderr.contains("redis-main"), "{ran:?}");
+}
