@@ -202,6 +202,9 @@ pub struct Restored {
     pub items: u64,
     /// Plain bytes that were sent.
     pub bytes: u64,
+    /// Only a selection was wanted, beside what the target held: comparing the whole would say nothing.
+    #[serde(default)]
+    pub selected: bool,
     /// What did not come back, and why; with any, the outcome is `partial`.
     pub omissions: Vec<Omission>,
 }

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::cluster::{Shard, Topology};
-use super::compare;
 use super::config::Settings;
 use super::connection::Connection;
 use super::origin::{self, Attached, Copies, Layout};
@@ -30,6 +29,12 @@ pub const SLOT_MAP: &str = "cluster.json";
 
 /// How many shards are taken at the same time: each costs a fork there and a compressor here.
 const SHARDS_AT_ONCE: usize = 2;
+
+/// How many databases are counted one by one; all further ones are counted together.
+const NAMESPACES: usize = 100;
+
+/// Under which the further ones are counted.
+pub const OTHER_DATABASES: &str = "others";
 
 /// How many of the largest keys are told.
 const LARGEST: usize = 16;
@@ -285,22 +290,16 @@ fn contents(taken: &[Taken]) -> Contents {
     for (db, counts) in taken.iter().flat_map(|taken| &taken.summary.databases) {
         databases.entry(*db).or_default().add(counts);
     }
-    let types = |counts: &DbCounts| {
-        let present = ValueType::ALL.into_iter().filter(|value_type| counts.of(*value_type) > 0);
-        present.map(|value_type| (value_type.name().to_owned(), counts.of(value_type))).collect()
-    };
-    let mut contents = Contents { facts: facts(taken), ..Contents::default() };
-    let mut expires = Map::new();
-    for (db, counts) in &databases {
-        let namespace = Counts { items: counts.keys(), types: types(counts), digest: None };
-        contents.items += counts.keys();
-        contents.namespaces.insert(compare::namespace(*db), namespace);
-        if counts.expires > 0 {
-            expires.insert(compare::namespace(*db), counts.expires.into());
+    let mut namespaces: BTreeMap<String, Counts> = BTreeMap::new();
+    for (n, (db, counts)) in databases.iter().enumerate() {
+        let name = if n < NAMESPACES { format!("db{db}") } else { OTHER_DATABASES.to_owned() };
+        let namespace = namespaces.entry(name).or_default();
+        namespace.items += counts.keys();
+        for value_type in ValueType::ALL.into_iter().filter(|value_type| counts.of(*value_type) > 0) {
+            *namespace.types.entry(value_type.name().to_owned()).or_default() += counts.of(value_type);
         }
     }
-    contents.facts.insert("expires".to_owned(), expires.into());
-    contents
+    Contents { items: databases.values().map(DbCounts::keys).sum(), namespaces, facts: facts(taken) }
 }
 
 /// What a pre-flight and an operator want to know; of a cluster, over all shards.
@@ -318,6 +317,7 @@ fn facts(taken: &[Taken]) -> Map<String, Value> {
         "highest_db": summaries().filter_map(|summary| summary.highest_db).max(),
         "modules": modules,
         "functions": summaries().map(|summary| summary.functions).max(),
+        "expires": summaries().map(Summary::expires).sum::<u64>(),
         "used_mem": used_mem,
         "bytes": summaries().map(|summary| summary.bytes).sum::<u64>(),
         "checksum": sums,

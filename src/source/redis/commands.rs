@@ -42,10 +42,10 @@ impl Restorer<'_> {
     /// Empties the target where everything is restored, and brings the keys.
     pub async fn run(&self, mut control: Vec<Connection>, lanes: Vec<Connection>) -> Result<Restored> {
         if self.spec.keys.is_none() && !self.estate.server.is_empty() {
-            self.task.progress.step("empty", self.task.clock.monotonic());
+            self.task.step("empty");
             self.task.guard(self.empty(&mut control)).await?;
         }
-        self.task.progress.step("restore", self.task.clock.monotonic());
+        self.task.step("restore");
         let total: u64 = self.survey.shards.iter().map(|shard| shard.artifact.plain.bytes).sum();
         self.task.progress.set_total(total);
         let links = lanes.into_iter().map(Connection::into_link).collect();
@@ -58,7 +58,8 @@ impl Restorer<'_> {
         let tally = self.task.guard(pipeline.finish()).await?;
         omissions.extend(tally.omissions());
         omissions.extend(self.never_sent());
-        Ok(Restored { items: tally.restored, bytes: total, omissions })
+        let selected = self.spec.keys.is_some();
+        Ok(Restored { items: tally.restored, bytes: total, selected, omissions })
     }
 
     async fn empty(&self, control: &mut [Connection]) -> Result<()> {

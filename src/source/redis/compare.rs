@@ -1,63 +1,55 @@
 //! Compares what a target holds with what a backup says it should. Pure.
+//!
+//! A key with a time to live may have ended since the backup; one without may not be missing. So the keys without are
+//! counted exactly, and a database may lack as many as have ended in all.
 
 use serde_json::Value;
 
-use super::server::{Keyspace, Server};
+use super::backup::OTHER_DATABASES;
+use super::server::Server;
 use crate::source::Check;
 use crate::vault::manifest::Contents;
 
-/// The name of a database's namespace in [`Contents`].
-pub fn namespace(db: u32) -> String {
-    format!("db{db}")
-}
-
-/// Per database the keys without a time to live, of which none may be missing, and those with one, of which some may
-/// have ended since the backup; and the function libraries.
+/// Keys without and with a time to live, keys per database, and function libraries.
 pub fn compare(expected: &Contents, server: &Server) -> Vec<Check> {
-    let mut checks = Vec::new();
-    let held = server.keyspace.keys().map(|db| namespace(*db));
-    let mut names: Vec<String> = expected.namespaces.keys().cloned().chain(held).collect();
-    names.sort_by_key(|name| (name.len(), name.clone()));
-    names.dedup();
-    for name in names {
-        let keys = expected.namespaces.get(&name).map_or(0, |counts| counts.items);
-        let expires = expected.facts.get("expires").and_then(|expires| expires.get(&name));
-        let expires = expires.and_then(Value::as_u64).unwrap_or_default();
-        let found = name.strip_prefix("db").and_then(|db| server.keyspace.get(&db.parse().ok()?));
-        checks.extend(database(&name, Keyspace { keys, expires }, found.copied().unwrap_or_default()));
+    let fact = |name: &str| expected.facts.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let expires = fact("expires");
+    let found_expires: u64 = server.keyspace.values().map(|keyspace| keyspace.expires).sum();
+    let ended = expires.saturating_sub(found_expires);
+    let lasting = (expected.items.saturating_sub(expires), server.keys().saturating_sub(found_expires));
+    let mut checks = vec![
+        exactly("keys without a time to live", lasting.0, lasting.1),
+        at_most("keys with a time to live", expires, found_expires, ended),
+    ];
+    let named = |db: &u32| expected.namespaces.contains_key(&format!("db{db}"));
+    for (name, counts) in &expected.namespaces {
+        let of_it = server.keyspace.iter().filter(|(db, _)| match name.as_str() {
+            OTHER_DATABASES => !named(db),
+            name => name == format!("db{db}"),
+        });
+        let found = of_it.map(|(_, keyspace)| keyspace.keys).sum();
+        checks.push(at_most(name, counts.items, found, ended));
     }
-    let functions = expected.facts.get("functions").and_then(Value::as_u64).unwrap_or_default();
-    checks.push(Check {
-        name: "function libraries".to_owned(),
-        expected: functions.to_string(),
-        found: server.libraries.to_string(),
-        passed: functions == server.libraries,
-    });
+    if !expected.namespaces.contains_key(OTHER_DATABASES) {
+        let strange = server.keyspace.iter().filter(|(db, _)| !named(db));
+        checks.extend(strange.map(|(db, keyspace)| exactly(&format!("db{db}"), 0, keyspace.keys)));
+    }
+    checks.push(exactly("function libraries", fact("functions"), server.libraries));
     checks
 }
 
-fn database(name: &str, expected: Keyspace, found: Keyspace) -> [Check; 2] {
-    let lasting = |keyspace: Keyspace| keyspace.keys.saturating_sub(keyspace.expires);
-    let ended = expected.expires.saturating_sub(found.expires);
-    let explained = match ended {
-        0 => found.expires.to_string(),
-        _ => format!("{}: the time of {ended} has come since the backup", found.expires),
+fn exactly(name: &str, expected: u64, found: u64) -> Check {
+    let passed = expected == found;
+    Check { name: name.to_owned(), expected: expected.to_string(), found: found.to_string(), passed }
+}
+
+/// Fewer are fine, as far as the keys whose time has come explain it.
+fn at_most(name: &str, expected: u64, found: u64, ended: u64) -> Check {
+    let missing = expected.checked_sub(found);
+    let passed = missing.is_some_and(|missing| missing <= ended);
+    let explained = match missing {
+        Some(1..) if passed => format!("{found}: the time of {ended} has come since the backup"),
+        _ => found.to_string(),
     };
-    [
-        Check {
-            name: format!("{name}: keys without a time to live"),
-            expected: lasting(expected).to_string(),
-            found: lasting(found).to_string(),
-            passed: lasting(expected) == lasting(found),
-        },
-        Check {
-            name: format!("{name}: keys with a time to live"),
-            expected: match expected.expires {
-                0 => "0".to_owned(),
-                some => format!("at most {some}"),
-            },
-            found: explained,
-            passed: found.expires <= expected.expires,
-        },
-    ]
+    Check { name: name.to_owned(), expected: expected.to_string(), found: explained, passed }
 }

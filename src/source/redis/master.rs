@@ -304,7 +304,7 @@ impl Master {
         let waited = self.patience.dial;
         let why = match turned_away {
             [] => format!("the target has not dialled us within {waited:?}"),
-            some => format!("within {waited:?} only others dialled us: {}", some.join("; ")),
+            some => format!("nobody who dialled us within {waited:?} was let in: {}", some.join("; ")),
         };
         Error::new(Kind::Unreachable, self.doing(), why).retryable(false).hint(
             "the target must be able to dial us: set `listen` and `advertise` of the target to an address that it \

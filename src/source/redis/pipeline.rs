@@ -35,6 +35,9 @@ const UNANSWERED: usize = 32;
 /// A server that takes nothing and answers nothing for so long is given up. One value of 512 MiB takes seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// How long a target that takes nothing more may take to say why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 const DOING: &str = "sending RESTORE commands";
 
 /// What became of the commands.
@@ -173,8 +176,14 @@ async fn run<L: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Tally> {
     let (input, output) = tokio::io::split(link);
     let (announce, awaited) = mpsc::channel(UNANSWERED);
-    // A reader that ends early leaves the writer nobody to announce to; its error is the one to tell.
-    let writing = write(output, batches, announce, &clock);
+    let writing = async {
+        let written = write(output, batches, announce, &clock).await;
+        if written.is_err() {
+            // The answer that says why the target took no more may still be on its way to the reader.
+            clock.sleep(LAST_WORDS).await;
+        }
+        written
+    };
     let reading = read(input, Expecting::new(awaited), &clock, &progress);
     let ((), tally) = tokio::try_join!(writing, reading)?;
     Ok(tally)

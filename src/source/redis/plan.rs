@@ -45,28 +45,34 @@ impl Spec {
     }
 }
 
+/// Fails for a plan that says itself why it cannot be executed.
+pub fn executable(plan: &RestorePlan) -> Result<()> {
+    plan.blockers().next().map_or(Ok(()), |blocker| Err(blocked(blocker)))
+}
+
 /// Between plan and restore a server may have changed its role, been filled, or been replaced.
 pub fn still_valid(plan: &RestorePlan, spec: &Spec, estate: &Estate, verdict: &Verdict) -> Result<()> {
-    let refused = |kind, why: String| {
-        Err(Error::new(kind, "checking the plan again", why)
-            .hint("nothing was touched; plan the restore again"))
-    };
     if estate.identity.id != plan.target.id {
-        return refused(Kind::Conflict, format!("the plan is for {}", plan.target.label));
+        return Err(untouched(Kind::Conflict, format!("the plan is for {}", plan.target.label)));
     }
-    let blocker =
-        plan.blockers().chain(verdict.findings.iter().filter(|one| one.severity == Severity::Error));
-    if let Some(Finding { what, advice, .. }) = blocker.into_iter().next() {
-        return refused(Kind::Refused, format!("{what}: {advice}"));
+    if let Some(blocker) = verdict.findings.iter().find(|finding| finding.severity == Severity::Error) {
+        return Err(blocked(blocker));
     }
     if spec.destroys(estate) && !plan.destructive {
         let keys = estate.server.keys();
-        return refused(
-            Kind::Refused,
-            format!("the target was empty when the plan was made, and has {keys} keys now"),
-        );
+        let why = format!("the target was empty when the plan was made, and has {keys} keys now");
+        return Err(untouched(Kind::Refused, why));
     }
     Ok(())
+}
+
+fn blocked(Finding { what, advice, .. }: &Finding) -> Error {
+    untouched(Kind::Refused, format!("{what}: {advice}"))
+}
+
+fn untouched(kind: Kind, why: String) -> Error {
+    let hint = "the target was not touched; plan the restore again";
+    Error::new(kind, "checking the plan", why).hint(hint)
 }
 
 /// A plan for a backup that this build cannot read.

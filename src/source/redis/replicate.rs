@@ -14,8 +14,12 @@ use crate::task::Task;
 /// How often the target is asked whom it follows while it does.
 const WATCH: Duration = Duration::from_secs(2);
 
-/// How long we try to let the target go. It may be busy emptying itself, or not be there any more.
+/// How long we try to let go a target that is not there any more.
 const RELEASE: Duration = Duration::from_secs(10);
+
+/// How long we wait for one that is loading: it refuses `REPLICAOF` until it has, or until it notices that the link is
+/// cut. Less than the quarter of an hour after its deadline at which a run counts as lost.
+const LOADING: Duration = Duration::from_secs(600);
 
 /// A target, and what it is told.
 #[derive(Clone, Debug)]
@@ -48,6 +52,7 @@ pub async fn replicate(
             }
         })
         .await;
+    task.step("release");
     let released = follower.release().await;
     leash.0 = None;
     match (served, released) {
@@ -130,14 +135,19 @@ impl Follower {
 
     /// Says `REPLICAOF NO ONE` until the target follows nobody. One that follows somebody else by now is left alone.
     async fn release(&self) -> Result<()> {
-        let until = self.clock.monotonic() + RELEASE;
+        let began = self.clock.monotonic();
         loop {
             let error = match self.try_release().await {
                 Ok(true) => return Ok(()),
                 Ok(false) => continue,
                 Err(error) => error,
             };
-            if self.clock.monotonic() >= until || error.kind() == Kind::Denied {
+            let limit = match error.kind() {
+                Kind::Denied => Duration::ZERO,
+                Kind::Unready => LOADING,
+                _ => RELEASE,
+            };
+            if self.clock.monotonic() - began >= limit {
                 return Err(error.while_doing("letting the target go").hint(format!(
                     "if `INFO replication` of {} says role:slave and names {}, send it `REPLICAOF NO ONE`",
                     self.address, self.us

@@ -54,7 +54,6 @@ impl RedisTarget {
         if let Some((_, survey)) = memo.as_ref().filter(|(of, _)| *of == backup) {
             return Ok(survey.clone());
         }
-        task.progress.step("preflight", task.clock.monotonic());
         let survey = Arc::new(survey::survey(from, task).await?);
         *memo = Some((backup, survey.clone()));
         Ok(survey)
@@ -128,6 +127,7 @@ impl Target for RedisTarget {
 
     async fn restore(&self, from: &BackupReader, plan: &RestorePlan, task: &Task) -> Result<Restored> {
         let doing = format!("restoring {} into {}", plan.backup, plan.target.label);
+        plan::executable(plan).map_err(|error| error.while_doing(&doing))?;
         let spec: Spec = serde_json::from_value(plan.spec.clone())
             .map_err(|cause| Error::new(Kind::Usage, &doing, cause).hint("plan the restore again"))?;
         let survey = self.survey(from, task).await?;
@@ -143,7 +143,6 @@ impl Target for RedisTarget {
                 Restorer { from, survey, estate: &estate, spec: &spec, task }.run(control, lanes).await
             }
         };
-        task.progress.done(task.clock.monotonic());
         restored.map_err(|error| error.while_doing(doing))
     }
 
@@ -165,7 +164,7 @@ impl RedisTarget {
         let [shard] = survey.shards.as_slice() else {
             return Err(Error::new(Kind::Internal, "replicating", "a plan of several shards came this far"));
         };
-        task.progress.step("transfer", task.clock.monotonic());
+        task.step("transfer");
         task.progress.set_total(shard.artifact.plain.bytes);
         let listener = self.listen(estate).await?;
         let us = match &self.settings.advertise {
@@ -197,7 +196,8 @@ impl RedisTarget {
         };
         let feed = read_ahead(task.guard(from.open(&shard.artifact, task)).await?);
         replicate(&follower, &master, listener, offer(shard, feed), task).await?;
-        Ok(Restored { items: shard.summary.keys(), bytes: shard.artifact.plain.bytes, omissions: Vec::new() })
+        let (items, bytes) = (shard.summary.keys(), shard.artifact.plain.bytes);
+        Ok(Restored { items, bytes, selected: false, omissions: Vec::new() })
     }
 
     /// Where nothing else is configured, only on the address by which we reach the target.

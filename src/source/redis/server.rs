@@ -250,9 +250,9 @@ impl Server {
     }
 
     /// From 7.0 on `FUNCTION DUMP` ends with the version of the RDB format that the server writes, and then a CRC64:
-    /// better than a table of versions, but it needs a right.
+    /// better than a table of versions, but it needs a right, and the answer has all libraries in it.
     async fn ask_newest_rdb(&mut self, link: &mut Connection) -> Result<()> {
-        if self.version < (7, 0, 0) {
+        if self.version < (7, 0, 0) || self.libraries > 0 {
             return Ok(());
         }
         let dump = link.try_ask(&["FUNCTION", "DUMP"]).await?;

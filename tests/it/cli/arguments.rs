@@ -49,7 +49,9 @@ async fn wrong_usage_exits_2_and_machines_get_a_document() {
 #[tokio::test]
 async fn without_a_configuration_it_says_how_to_name_one() {
     let ran = Cli::new(&[]).run(&["status"]).await.exits(2);
-    assert!(ran.stderr.starts_with("error: looking for the configuration: there is no tidekeeper.yaml here\n"));
+    assert!(
+        ran.stderr.starts_with("error: looking for the configuration: there is no tidekeeper.yaml here\n")
+    );
     assert!(ran.stderr.contains("\nhint: name one with --config FILE"), "{ran:?}");
 }
 
@@ -58,7 +60,10 @@ async fn a_wrong_configuration_exits_2_with_every_problem() {
     let text = "vault: { fs: { pth: v } }\nsources:\n  - name: redis-main\n    redis: { ulr: u, password: hunter2 }\n";
     let cli = Cli::new(&[("tidekeeper.yaml", text)]);
     let ran = cli.run(&["status"]).await.exits(2);
-    for line in ["tidekeeper.yaml:1:16: vault.fs.pth: unknown key", "tidekeeper.yaml:4:14: sources[0].redis.ulr: unknown key"] {
+    for line in [
+        "tidekeeper.yaml:1:16: vault.fs.pth: unknown key",
+        "tidekeeper.yaml:4:14: sources[0].redis.ulr: unknown key",
+    ] {
         assert!(ran.stderr.contains(line), "{line} is not in\n{}", ran.stderr);
     }
     let document = cli.run(&["status", "--json"]).await.exits(2).json();
@@ -76,7 +81,8 @@ async fn the_command_line_wins_over_the_environment() {
     };
     let by_variable = run(&["permissions"], &[("TIDEKEEPER_CONFIG", "a.yaml")]).await.exits(0);
     assert!(by_variable.stdout.contains("vault a"), "{by_variable:?}");
-    let by_flag = run(&["permissions", "--config", "b.yaml"], &[("TIDEKEEPER_CONFIG", "a.yaml")]).await.exits(0);
+    let by_flag =
+        run(&["permissions", "--config", "b.yaml"], &[("TIDEKEEPER_CONFIG", "a.yaml")]).await.exits(0);
     assert!(by_flag.stdout.contains("vault b"), "{by_flag:?}");
     let by_place = run(&["permissions", "--vault", "c"], &[("TIDEKEEPER_CONFIG", "a.yaml")]).await.exits(0);
     assert!(by_place.stdout.contains("vault c"), "{by_place:?}");

@@ -96,6 +96,9 @@ async fn status_says_what_is_wrong_and_what_to_do() {
     cli.run(&["backup", "redis-main"]).await.exits(0);
     let status = cli.run(&["status", "--json"]).await.exits(0).json();
     let source = &status["sources"][0];
-    assert_eq!((&source["source"], &source["last_backup"]["status"]), (&"redis-main".into(), &"complete".into()));
+    assert_eq!(
+        (&source["source"], &source["last_backup"]["status"]),
+        (&"redis-main".into(), &"complete".into())
+    );
     assert!(source["next_due"].is_string() && source["rpo_s"].is_number(), "{source}");
 }

@@ -6,7 +6,8 @@ use crate::harness::redis::RedisServer;
 async fn filled() -> (RedisServer, Cli) {
     let server = RedisServer::start(&[]).await;
     let mut connection = server.connect().await;
-    let () = redis::cmd("DEBUG").arg("POPULATE").arg(1000).query_async(&mut connection).await.expect("allowed");
+    let () =
+        redis::cmd("DEBUG").arg("POPULATE").arg(1000).query_async(&mut connection).await.expect("allowed");
     let cli = Cli::of_redis(&server.url());
     (server, cli)
 }
@@ -63,7 +64,8 @@ async fn what_is_extracted_starts_a_stock_server() {
 
     let again = cli.run(&args).await.exits(3).json();
     assert_eq!(again["code"], "refused", "{again}");
-    let wrong = cli.run(&["extract", "redis-main/latest", "--output", "x", "--format", "nonsense"]).await.exits(2);
+    let wrong =
+        cli.run(&["extract", "redis-main/latest", "--output", "x", "--format", "nonsense"]).await.exits(2);
     assert!(wrong.stderr.contains("hint: its formats: "), "{wrong:?}");
 }
 
@@ -86,7 +88,10 @@ async fn a_flipped_bit_is_exit_code_5_and_is_not_restored() {
     cli.run(&["restore", &backup, "--confirm", "0"]).await.exits(5);
     assert_eq!(server.digest().await, before);
     let list = cli.run(&["backups", "--json"]).await.exits(0).json();
-    assert_eq!((&list["backups"][0]["status"], &list["backups"][0]["good"]), (&"damaged".into(), &false.into()));
+    assert_eq!(
+        (&list["backups"][0]["status"], &list["backups"][0]["good"]),
+        (&"damaged".into(), &false.into())
+    );
     cli.run(&["scrub", "--deep"]).await.exits(5);
 }
 

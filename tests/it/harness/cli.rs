@@ -100,9 +100,5 @@ pub async fn finish(mut command: Command, args: &[&str]) -> Ran {
     let ended = tokio::time::timeout(LIMIT, command.output()).await;
     let output = ended.unwrap_or_else(|_| panic!("{args:?} hangs")).expect("the binary is built");
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-    Ran {
-        code: output.status.code().unwrap_or(-1),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
+    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
 }

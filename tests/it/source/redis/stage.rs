@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tidekeeper::clock::{SharedClock, SystemClock};
 use tidekeeper::config::Limits;
@@ -12,13 +12,13 @@ use tidekeeper::error::Result;
 use tidekeeper::source::redis::address::Address;
 use tidekeeper::source::redis::config::{Access, Place, Settings};
 use tidekeeper::source::redis::crc64::Crc64;
-use tidekeeper::source::redis::rdb::{Summary, ValueType, Walker};
 use tidekeeper::source::redis::restore::RedisTarget;
-use tidekeeper::source::{RestorePlan, Restored, Target, Wish};
+use tidekeeper::source::redis::source::RedisSource;
+use tidekeeper::source::{RestorePlan, Restored, Source, Target, Wish};
 use tidekeeper::task::{Spool, Task};
 use tidekeeper::vault::Vault;
 use tidekeeper::vault::layout::{BackupId, BackupRef, random};
-use tidekeeper::vault::manifest::{Contents, Counts, Status};
+use tidekeeper::vault::manifest::Status;
 use tidekeeper::vault::reader::BackupReader;
 use tidekeeper::vault::store::memory::MemoryStore;
 use tidekeeper::vault::store::{Create, Key};
@@ -52,23 +52,33 @@ impl Stage {
         Stage { clock, vault, task, _spool: spool }
     }
 
-    /// A backup of these RDBs, as a source would write it.
+    /// A backup of these RDBs, whatever they are.
     pub async fn backup(&self, rdbs: &[(&str, &[u8])]) -> BackupReader {
-        let source = "redis-main".parse().expect("a name");
-        let backup = BackupRef { source, id: BackupId::new(self.clock.now(), None, random() as u32) };
+        let backup = self.next_backup();
         let writer = BackupWriter::new(&self.vault, backup.clone(), "redis", &self.task, self.clock.now());
         for (name, bytes) in rdbs {
             let mut artifact = writer.artifact(name, "application/x-redis-rdb").expect("an artifact");
             artifact.write(Bytes::copy_from_slice(bytes)).await.expect("it is written");
             artifact.finish().await.expect("it is stored");
         }
-        let contents = match rdbs {
-            [(_, bytes)] => walked(bytes).map(|summary| contents(&summary)).unwrap_or_default(),
-            _ => Contents::default(),
-        };
-        let capture = Capture { contents, ..Capture::default() };
+        writer.commit(Capture::default(), Status::Complete, None).await.expect("it is committed");
+        BackupReader::open_backup(&self.vault, &backup).await.expect("it is there")
+    }
+
+    /// A backup of a server, by its source.
+    pub async fn backup_of(&self, server: &RedisServer) -> BackupReader {
+        let backup = self.next_backup();
+        let writer = BackupWriter::new(&self.vault, backup.clone(), "redis", &self.task, self.clock.now());
+        let source = RedisSource::new(settings(server));
+        let plan = source.plan_backup(&self.task).await.expect("a plan");
+        let capture = source.backup(&plan.slices[0], &self.task, &writer).await.expect("it is backed up");
         writer.commit(capture, Status::Complete, None).await.expect("it is committed");
         BackupReader::open_backup(&self.vault, &backup).await.expect("it is there")
+    }
+
+    fn next_backup(&self) -> BackupRef {
+        let source = "redis-main".parse().expect("a name");
+        BackupRef { source, id: BackupId::new(self.clock.now(), None, random() as u32) }
     }
 
     /// Flips one bit in the middle of the stored object of the first artifact.
@@ -98,26 +108,6 @@ impl Stage {
 pub fn wished(options: Value) -> Wish {
     let Value::Object(options) = options else { return Wish::default() };
     Wish { options }
-}
-
-fn walked(rdb: &[u8]) -> Result<Summary> {
-    let mut walker = Walker::new();
-    walker.feed(rdb, &mut ())?;
-    walker.finish()
-}
-
-fn contents(summary: &Summary) -> Contents {
-    let mut contents = Contents { items: summary.keys(), ..Contents::default() };
-    let mut expires = serde_json::Map::new();
-    for (db, counts) in &summary.databases {
-        let name = format!("db{db}");
-        expires.insert(name.clone(), counts.expires.into());
-        let types = ValueType::ALL.iter().map(|of| (of.name().to_owned(), counts.of(*of))).collect();
-        contents.namespaces.insert(name, Counts { items: counts.keys(), types, digest: None });
-    }
-    contents.facts.insert("expires".to_owned(), expires.into());
-    contents.facts.insert("functions".to_owned(), json!(summary.functions));
-    contents
 }
 
 pub fn settings(server: &RedisServer) -> Settings {
