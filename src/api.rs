@@ -1,14 +1,18 @@
 //! The HTTP API: one file per resource. It translates, it never decides.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::problem::Problem;
 use crate::app::App;
 use crate::engine::Engine;
+use crate::engine::serve::Options;
 use crate::error::{Context, Result};
 use crate::telemetry::Metrics;
 
@@ -38,7 +42,35 @@ pub struct Api {
     pub stop: CancellationToken,
 }
 
+/// How long answers that are under way when the engine has ended may take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// The daemon: works on what is due and asked for, and answers, until `stop`.
+pub fn serve(app: App, options: Options, stop: CancellationToken) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        let api = Api::new(app.engine()?, app);
+        let listener = api.listen().await?;
+        let Api { app, engine, stop: closing, .. } = api.clone();
+        tracing::info!(listen = %app.config.api.listen, vault = %app.config.vault, "serving");
+        let answering = tokio::spawn(api.serve(listener));
+        // The API outlives the engine: until the last run has ended, somebody may want to see how it goes.
+        let worked = engine.serve(options, stop).await;
+        closing.cancel();
+        tokio::select! {
+            biased;
+            _ = answering => {}
+            () = app.clock.sleep(LAST_WORDS) => tracing::warn!("an answer was not waited for"),
+        }
+        worked
+    })
+}
+
 impl Api {
+    /// The API of an engine and what it works with.
+    pub fn new(engine: Engine, app: App) -> Self {
+        Api { app, engine, metrics: Metrics::default(), stop: CancellationToken::new() }
+    }
+
     /// Everything that can be called.
     pub fn router(self) -> Router {
         Router::new()

@@ -41,6 +41,9 @@ pub use self::views::BackupView;
 /// Every kind of source there is. A new source is its folder and its line here.
 pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis];
 
+/// How long a run may take when neither its caller nor a schedule says.
+const AN_HOUR: Duration = Duration::from_secs(3_600);
+
 /// The kind of this name, if this build has it.
 pub fn kind(name: &str) -> Option<&'static dyn source::Kind> {
     KINDS.iter().copied().find(|kind| kind.name() == name)
@@ -111,10 +114,12 @@ impl App {
         self.systems.targets.iter().map(|(name, system)| (name, &**system))
     }
 
-    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`.
+    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`. Its name becomes part of
+    /// keys (of the holds it takes), so only letters, digits and hyphens are left of it.
     pub fn task(&self, name: &str, limit: Duration) -> Task {
+        let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
         Task {
-            run: name.into(),
+            run: name.chars().map(safe).collect::<String>().into(),
             clock: self.clock.clone(),
             deadline: self.clock.monotonic() + limit,
             cancel: CancellationToken::new(),
@@ -122,6 +127,14 @@ impl App {
             limits: Arc::new(self.config.limits.clone()),
             spool: self.spool.clone(),
         }
+    }
+
+    /// How long the run of an order may take, if nobody says: the longest deadline in the schedule of its source, else an hour.
+    pub fn deadline(&self, order: &Order) -> Duration {
+        let schedule = order.source.as_ref().and_then(|source| self.config.schedule(source));
+        let deadlines =
+            schedule.into_iter().flat_map(|schedule| &schedule.backup).map(|series| series.deadline);
+        deadlines.max().unwrap_or(AN_HOUR)
     }
 
     /// An engine that does this app's works, in this process.

@@ -1,10 +1,11 @@
-//! What people type. A command is one file: its arguments, and how it makes a document of what the rooms below
-//! answer. Commands translate; they never decide.
+//! What people type. A command is one file: its arguments, and how it makes a document of what the rooms
+//! below answer. Commands translate; they never decide.
 
 use clap::{Parser, Subcommand};
 
 use self::context::{Context, Globals, variable};
 use self::outcome::Outcome;
+use self::serve::Daemon;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::{LogFormat, start_logs};
 
@@ -25,10 +26,12 @@ pub mod outcome;
 pub mod perform;
 pub mod permissions;
 pub mod progress;
+pub mod remote;
 pub mod restore;
 pub mod retention;
 pub mod runs;
 pub mod scrub;
+pub mod serve;
 pub mod show;
 pub mod status;
 pub mod unhold;
@@ -53,6 +56,7 @@ enum Command {
     Init(init::Args),
     Check(check::Args),
     Permissions(permissions::Args),
+    Serve(serve::Args),
     Status(status::Args),
     Backup(backup::Args),
     Backups(backups::Args),
@@ -71,11 +75,17 @@ enum Command {
 }
 
 impl Command {
+    /// What is logged unless somebody says. A daemon's log is its diary; a command's result is on stdout.
+    fn usual_log(&self) -> &'static str {
+        if matches!(self, Command::Serve(_)) { "info" } else { "warn" }
+    }
+
     async fn run(self, context: &Context) -> Result<Outcome> {
         match self {
             Command::Init(args) => init::run(args, context).await,
             Command::Check(args) => check::run(args, context).await,
             Command::Permissions(args) => permissions::run(args, context).await,
+            Command::Serve(args) => serve::run(args, context).await,
             Command::Status(args) => status::run(args, context).await,
             Command::Backup(args) => backup::run(args, context).await,
             Command::Backups(args) => backups::run(args, context).await,
@@ -95,14 +105,14 @@ impl Command {
     }
 }
 
-/// Reads the arguments of this process, runs its command and tells the exit code.
-pub fn main() -> u8 {
+/// Reads the arguments of this process, runs its command and tells the exit code. `daemon` is what `serve` runs.
+pub fn main(daemon: Daemon) -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
-    let context = Context::new(cli.globals);
-    let ended = start(&context).and_then(|runtime| {
+    let context = Context::new(cli.globals, daemon);
+    let ended = start(&context, cli.command.usual_log()).and_then(|runtime| {
         let ended = runtime.block_on(cli.command.run(&context));
         // What a command left behind (a look at a system that did not answer) is not waited for.
         runtime.shutdown_background();
@@ -123,9 +133,9 @@ fn misused(error: &clap::Error) -> u8 {
     u8::try_from(error.exit_code()).unwrap_or(2)
 }
 
-fn start(context: &Context) -> Result<tokio::runtime::Runtime> {
+fn start(context: &Context, usual_log: &str) -> Result<tokio::runtime::Runtime> {
     let log = context.globals.log.clone().or_else(|| variable("TIDEKEEPER_LOG"));
-    let log = log.unwrap_or_else(|| "warn".to_owned());
+    let log = log.unwrap_or_else(|| usual_log.to_owned());
     start_logs(LogFormat::of_stderr(), &log, std::io::stderr)
         .map_err(|why| Error::new(Kind::Usage, "starting the logs", why))?;
     tokio::runtime::Builder::new_multi_thread()

@@ -4,6 +4,7 @@
 
 pub mod cli;
 
+pub mod api;
 pub mod app;
 
 pub mod engine;

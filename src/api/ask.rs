@@ -16,7 +16,12 @@ pub const PRINCIPAL: &str = "api";
 
 impl Api {
     /// Hands an order to the engine. A key that asked for something else before is 422.
-    pub(super) async fn ask(&self, route: &str, key: IdempotencyKey, order: Order) -> Result<Response, Problem> {
+    pub(super) async fn ask(
+        &self,
+        route: &str,
+        key: IdempotencyKey,
+        order: Order,
+    ) -> Result<Response, Problem> {
         let deadline = self.app.deadline(&order);
         let IdempotencyKey(key) = key;
         let ask = Ask {

@@ -61,7 +61,10 @@ async fn in_time(api: &Api, request: Request, next: Next) -> Response {
 fn check(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let Some(host) = text(header::HOST).filter(|host| is_loopback(host)) else {
-        let detail = format!("the header Host is {}, which is not this machine", text(header::HOST).unwrap_or("missing"));
+        let detail = format!(
+            "the header Host is {}, which is not this machine",
+            text(header::HOST).unwrap_or("missing")
+        );
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign-host", detail)
             .hint("call the API as 127.0.0.1 or localhost"));
     };

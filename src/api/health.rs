@@ -19,12 +19,15 @@ pub async fn ready(State(api): State<Api>) -> Result<Json<Value>, Problem> {
     let health = api.engine.health();
     if health.is_ready() {
         let (leads, reads) = (health.leads.is_some(), health.reads);
-        return Ok(Json(json!({ "ready": true, "leads": leads, "reads_only_because": reads, "clock": health.clock })));
+        return Ok(Json(
+            json!({ "ready": true, "leads": leads, "reads_only_because": reads, "clock": health.clock }),
+        ));
     }
     let (why, hint) = match health.vault {
         Some(problem) => (problem.message, problem.hint),
         None => ("it was not reached yet".to_owned(), None),
     };
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", format!("the vault is down: {why}"));
+    let problem =
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", format!("the vault is down: {why}"));
     Err(Problem { hint, retryable: true, ..problem })
 }

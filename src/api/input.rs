@@ -39,7 +39,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let declared =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     declared.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
@@ -60,7 +61,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 /// all others after it, each in backquotes.
 fn misread(what: &str, message: &str) -> Problem {
     let problem = Problem::new(StatusCode::BAD_REQUEST, "usage", format!("reading {what}: {message}"));
-    let mut names = message.split_once("unknown field").into_iter().flat_map(|(_, rest)| rest.split('`').skip(1).step_by(2));
+    let mut names = message
+        .split_once("unknown field")
+        .into_iter()
+        .flat_map(|(_, rest)| rest.split('`').skip(1).step_by(2));
     let near = names.next().and_then(|unknown| nearest(unknown, names));
     match near {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
@@ -79,11 +83,14 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(&IDEMPOTENCY_KEY) else { return Ok(IdempotencyKey(layout::nonce())) };
+        let Some(value) = parts.headers.get(&IDEMPOTENCY_KEY) else {
+            return Ok(IdempotencyKey(layout::nonce()));
+        };
         match value.to_str() {
             Ok(text) if !text.is_empty() && text.len() <= KEY_MAX => Ok(IdempotencyKey(text.to_owned())),
             _ => {
-                let detail = format!("the header Idempotency-Key is not 1 to {KEY_MAX} visible ASCII characters");
+                let detail =
+                    format!("the header Idempotency-Key is not 1 to {KEY_MAX} visible ASCII characters");
                 Err(Problem::new(StatusCode::BAD_REQUEST, "usage", detail).hint("a UUID is a good one"))
             }
         }

@@ -69,7 +69,10 @@ pub async fn count_runs(api: Api) {
         let event = match events.recv().await {
             Ok(event) => event,
             Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(missed, "metrics of runs are too low: events came faster than they were counted");
+                tracing::warn!(
+                    missed,
+                    "metrics of runs are too low: events came faster than they were counted"
+                );
                 continue;
             }
             Err(RecvError::Closed) => return,

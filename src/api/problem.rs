@@ -61,8 +61,9 @@ impl Problem {
     /// What is answered for a path that does not exist.
     pub async fn no_such_path(uri: Uri) -> Self {
         let detail = format!("there is nothing at {}", uri.path());
-        Problem::new(StatusCode::NOT_FOUND, "no-such-path", detail)
-            .hint("the paths are /health/live, /health/ready, /metrics and those under /v1: see docs/operations.md")
+        Problem::new(StatusCode::NOT_FOUND, "no-such-path", detail).hint(
+            "the paths are /health/live, /health/ready, /metrics and those under /v1: see docs/operations.md",
+        )
     }
 
     /// What is answered for a method that a path does not know.

@@ -10,6 +10,7 @@ use super::ask::PRINCIPAL;
 use super::input::Params;
 use super::problem::Problem;
 use crate::config::SourceName;
+use crate::config::shape::nearest;
 use crate::engine::run::{RunId, State as RunState};
 use crate::engine::views::{Filter, RunView};
 use crate::engine::work::Action;
@@ -19,12 +20,25 @@ use crate::error::{Error, Kind};
 const USUALLY: usize = 50;
 const AT_MOST: usize = 500;
 
+/// What callers may filter by; `Action` itself reads every word, as one that a newer build may know.
+const ACTIONS: [Action; 9] = [
+    Action::Backup,
+    Action::Restore,
+    Action::Verify,
+    Action::Drill,
+    Action::Retention,
+    Action::Scrub,
+    Action::Hold,
+    Action::Unhold,
+    Action::Accept,
+];
+
 /// Which runs are wanted.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     source: Option<SourceName>,
-    action: Option<Action>,
+    action: Option<String>,
     state: Option<RunState>,
     limit: Option<usize>,
 }
@@ -39,6 +53,7 @@ pub struct Runs {
 /// `GET /v1/runs?source=&action=&state=&limit=`
 pub async fn list(State(api): State<Api>, Params(wanted): Params<Wanted>) -> Result<Json<Runs>, Problem> {
     let Wanted { source, action, state, limit } = wanted;
+    let action = action.as_deref().map(known).transpose()?;
     let limit = limit.unwrap_or(USUALLY).clamp(1, AT_MOST);
     let runs = api.engine.runs(&Filter { source, action, state, limit }).await?;
     Ok(Json(Runs { runs }))
@@ -57,6 +72,19 @@ pub async fn cancel(
     let run = id(&run)?;
     api.engine.cancel(&run, PRINCIPAL).await?;
     Ok((StatusCode::ACCEPTED, Json(api.engine.run(&run).await?)))
+}
+
+fn known(word: &str) -> Result<Action, Problem> {
+    let found = ACTIONS.into_iter().find(|action| action.as_str() == word);
+    found.ok_or_else(|| {
+        let names = ACTIONS.map(Action::as_str);
+        let detail = format!("reading the query: {word:?} is no action; there are {}", names.join(", "));
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "usage", detail);
+        match nearest(word, names) {
+            Some(near) => problem.hint(format!("did you mean `{near}`?")),
+            None => problem,
+        }
+    })
 }
 
 /// The run that a path names.

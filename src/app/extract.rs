@@ -11,7 +11,8 @@ use crate::vault::layout::BackupRef;
 use crate::vault::reader::BackupReader;
 
 impl App {
-    /// Writes the native files of `backup` into `directory`, which is made, or is empty; holds the backup meanwhile.
+    /// Writes the native files of `backup` into `directory`, which is made, or is empty; holds the backup
+    /// meanwhile.
     ///
     /// # Errors
     /// `Refused` if the directory holds anything, `Usage` for a format that the backup's kind does not have.

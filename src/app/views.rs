@@ -22,7 +22,7 @@ pub struct BackupView {
     /// The kind of the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// What its manifest says it is worth; or what is known better by now: `damaged`, `deleting`, `unreadable`.
+    /// What its manifest says it is worth; or what is known by now: `damaged`, `deleting`, `unreadable`.
     pub status: String,
     /// Whether it counts as a good one.
     pub good: bool,
@@ -99,7 +99,8 @@ fn status(row: &Row) -> &str {
 }
 
 impl App {
-    /// All that is known of one backup: its line in the catalog, and its manifest. `GET /v1/backups/<source>/<id>`.
+    /// All that is known of one backup: its line in the catalog, and its manifest. Also the answer of
+    /// `GET /v1/backups/<source>/<id>`.
     ///
     /// # Errors
     /// `NotFound`, or why the manifest cannot be read.

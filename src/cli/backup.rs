@@ -1,6 +1,6 @@
 //! `tidekeeper backup SOURCE`: makes a backup now.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::look::Look;
@@ -25,13 +25,17 @@ pub struct Args {
 
 /// Makes a backup and prints its manifest; exits 4 if it is partial or suspect.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
-    let app = context.app(Intent::Write).await?;
-    app.source(&args.source)?;
-    let order = Order::new(Action::Backup, Some(args.source));
-    let finished = perform::perform(context, &app, order, &args.run).await?;
-    let code = perform::exit_code(&finished);
-    let text = text(&finished.detail, &context.look);
-    Ok(Outcome::done(finished.detail, text).exit(code))
+    let done = match context.remote()? {
+        Some(remote) => remote.perform("v1/backups", &json!({ "source": args.source }), &args.run).await?,
+        None => {
+            let app = context.app(Intent::Write).await?;
+            app.source(&args.source)?;
+            let order = Order::new(Action::Backup, Some(args.source));
+            perform::perform(context, &app, order, &args.run).await?
+        }
+    };
+    let (code, text) = (done.exit_code(), text(&done.detail, &context.look));
+    Ok(Outcome::done(done.detail, text).exit(code))
 }
 
 fn text(manifest: &Value, look: &Look) -> String {

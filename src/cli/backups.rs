@@ -6,6 +6,7 @@ use super::context::Context;
 use super::document;
 use super::look::{Cell, Look, Table, Tone};
 use super::outcome::Outcome;
+use super::remote::Remote;
 use crate::app::BackupView;
 use crate::config::SourceName;
 use crate::error::Result;
@@ -22,16 +23,42 @@ pub struct Args {
     pub all: bool,
 }
 
+/// How many backups are asked for at a time: as many as a daemon gives.
+const PAGE: usize = 1_000;
+
 /// Lists the catalog.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
+    let mut backups = match context.remote()? {
+        Some(remote) => ask(&args, &remote).await?,
+        None => list(&args, context).await?,
+    };
+    backups.retain(|backup| args.all || document::text(backup, "/status") != "abandoned");
+    let document = json!({ "backups": backups });
+    let text = text(&document, &context.look);
+    Ok(Outcome::done(document, text))
+}
+
+async fn list(args: &Args, context: &Context) -> Result<Vec<Value>> {
     let app = context.app(Intent::Read).await?;
     let listing = app.catalog.list(args.source.as_ref()).await?;
     let now = context.clock.now();
-    let views = listing.rows.iter().map(|row| BackupView::of(row, now));
-    let wanted: Vec<_> = views.filter(|view| args.all || view.status != "abandoned").collect();
-    let document = json!({ "backups": wanted });
-    let text = text(&document, &context.look);
-    Ok(Outcome::done(document, text))
+    listing.rows.iter().map(|row| document::of(&BackupView::of(row, now))).collect()
+}
+
+/// A daemon answers page by page.
+async fn ask(args: &Args, remote: &Remote<'_>) -> Result<Vec<Value>> {
+    let mut backups = Vec::new();
+    let mut after = None;
+    loop {
+        let source = args.source.as_ref().map(ToString::to_string);
+        let query = [("source", source), ("limit", Some(PAGE.to_string())), ("after", after)];
+        let page = remote.get("v1/backups", &query).await?;
+        backups.extend_from_slice(document::items(&page, "/backups"));
+        match document::text(&page, "/next") {
+            "" => return Ok(backups),
+            next => after = Some(next.to_owned()),
+        }
+    }
 }
 
 fn text(document: &Value, look: &Look) -> String {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::look::Look;
+use super::remote::Remote;
+use super::serve::Daemon;
 use crate::app::{App, KINDS};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::node::Problem;
@@ -29,7 +31,7 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub config: Option<PathBuf>,
 
-    /// Work with this vault alone, without a configuration: s3://BUCKET/PREFIX or a path [env: TIDEKEEPER_VAULT]
+    /// Work with this vault alone: s3://BUCKET/PREFIX or a path [env: TIDEKEEPER_VAULT]
     #[arg(long, global = true, value_name = "URL", conflicts_with = "config", help_heading = "Everywhere")]
     pub vault: Option<String>,
 
@@ -59,6 +61,8 @@ pub struct Context {
     pub clock: SharedClock,
     /// How results look.
     pub look: Look,
+    /// What `serve` runs.
+    pub daemon: Daemon,
 }
 
 /// Where the vault is known from.
@@ -69,10 +73,10 @@ enum Origin {
 
 impl Context {
     /// The context of this process.
-    pub fn new(globals: Globals) -> Self {
+    pub fn new(globals: Globals, daemon: Daemon) -> Self {
         let clock = SystemClock::shared();
         let look = Look::of_stdout(clock.now());
-        Context { globals, clock, look }
+        Context { globals, clock, look, daemon }
     }
 
     /// Whether somebody is there to be asked.
@@ -83,7 +87,7 @@ impl Context {
     /// Who asks, for the audit trail: `root@host`.
     pub fn principal(&self) -> String {
         let uid = rustix::process::getuid().as_raw();
-        let user = variable("USER").or(variable("LOGNAME")).unwrap_or_else(|| format!("uid {uid}"));
+        let user = variable("USER").or(variable("LOGNAME")).unwrap_or_else(|| format!("uid-{uid}"));
         format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
     }
 
@@ -106,12 +110,27 @@ impl Context {
             }
             (None, None) if Path::new(DEFAULT_CONFIG).exists() => Ok(Origin::Config(DEFAULT_CONFIG.into())),
             (None, None) => Err(Error::new(Kind::Usage, doing, format!("there is no {DEFAULT_CONFIG} here"))
-                .hint("name one with --config FILE; many commands need only --vault s3://BUCKET/PREFIX or --vault PATH")),
+                .hint(
+                    "name one with --config FILE; many commands need only --vault s3://BUCKET/PREFIX or PATH",
+                )),
         }
     }
 
+    /// The daemon that is asked instead, if one is named.
+    pub fn remote(&self) -> Result<Option<Remote<'_>>> {
+        self.globals.server.as_deref().map(|url| Remote::new(self, url)).transpose()
+    }
+
     /// The configuration; with `--vault`, one that names nothing but the vault.
+    ///
+    /// # Errors
+    /// `Usage` with `--server`: a command that asks a daemon does not come here.
     pub fn config(&self) -> Result<Config> {
+        if let Some(server) = &self.globals.server {
+            let why = "a daemon does not do this for others yet";
+            return Err(Error::new(Kind::Usage, format!("asking {server}"), why)
+                .hint("leave --server out, and name the configuration or the vault instead"));
+        }
         match self.origin()? {
             Origin::Config(file) => read_config(&file),
             Origin::Vault(url) => {

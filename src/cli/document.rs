@@ -1,7 +1,7 @@
 //! Reads the JSON documents that the CLI prints.
 //!
-//! Every command makes the same document that the API answers with, and its text is made from that document alone: so
-//! `--json`, `--server` and the terminal can never tell different stories.
+//! Every command makes the same document that the API answers with, and its text is made from that document
+//! alone: so `--json`, `--server` and the terminal can never tell different stories.
 
 use jiff::Timestamp;
 use serde::Serialize;

@@ -42,9 +42,9 @@ pub(super) async fn mark(
     params: MarkParams,
     action: Action,
 ) -> Result<Outcome> {
-    let finished = perform::perform(context, app, params.order(action), &RunArgs::default()).await?;
-    let document = serde_json::json!({ "run": finished.run, "summary": finished.summary });
-    Ok(Outcome::done(document, format!("{}\n", finished.summary)))
+    let done = perform::perform(context, app, params.order(action), &RunArgs::default()).await?;
+    let document = serde_json::json!({ "run": done.run, "summary": done.summary });
+    Ok(Outcome::done(document, format!("{}\n", done.summary)))
 }
 
 /// A time, or a duration from now.

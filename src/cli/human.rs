@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 
 const KIB: f64 = 1024.0;
 
@@ -43,6 +43,11 @@ pub fn duration(duration: Duration) -> String {
         3_600..86_400 => format!("{hours} h {:02} min", minutes % 60),
         _ => format!("{days} d {} h", hours % 24),
     }
+}
+
+/// `2026-11-21T06:00:00Z`: what other commands take, to the second.
+pub fn time(time: Timestamp) -> String {
+    time.round(Unit::Second).unwrap_or(time).to_string()
 }
 
 /// `2 h ago`, `in 5 min`, `now`: the largest unit is enough to see whether something is late.

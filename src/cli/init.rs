@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::context::Context;
-use super::document;
 use super::outcome::Outcome;
+use super::{document, human};
 use crate::error::Result;
 use crate::vault::place::{self, Init};
 use crate::vault::probe;
@@ -23,7 +23,9 @@ pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
     let place = config.vault.to_string();
     let (created, sentence) = match made {
         Init::Created => (true, format!("there is a new vault at {place}")),
-        Init::AlreadyThere(since) => (false, format!("there is a vault at {place} already, since {since}")),
+        Init::AlreadyThere(since) => {
+            (false, format!("there is a vault at {place} already, since {}", human::time(since)))
+        }
     };
     let document = json!({ "vault": place, "created": created, "findings": findings });
     let findings = document::findings(document::items(&document, "/findings"), &context.look);

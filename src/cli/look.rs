@@ -25,7 +25,7 @@ impl Look {
     /// Colours `text`.
     pub fn paint(&self, tone: Tone, text: &str) -> String {
         match tone.code() {
-            Some(code) if self.colour => format!("\x1b[{code}m{text}\x1b[0m"),
+            Some(code) if self.colour && !text.is_empty() => format!("\x1b[{code}m{text}\x1b[0m"),
             _ => text.to_owned(),
         }
     }
@@ -139,6 +139,7 @@ fn line(cells: &[Cell], widths: &[usize], look: &Look) -> String {
             line.push_str("  ");
         }
     }
+    line.truncate(line.trim_end().len());
     line.push('\n');
     line
 }

@@ -1,25 +1,20 @@
 //! Does an order in this process: the same claim, work and finish as in a daemon, with its progress shown.
 
-use std::time::Duration;
-
 use clap::Args;
-use serde_json::json;
+use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::context::Context;
 use super::outcome::{LESS_THAN_ASKED, error_of};
-use super::progress;
+use super::{document, progress};
 use crate::app::App;
 use crate::config::units::Period;
 use crate::engine::perform::{Reason, Stop};
 use crate::engine::request::Ask;
-use crate::engine::run::{End, Finished, Record, RunId};
+use crate::engine::views::RunView;
 use crate::engine::work::{Order, Status};
 use crate::error::{Error, Kind, Result};
 use crate::task::Progress;
-
-/// How long a run may take when neither the command line nor a schedule says.
-const AN_HOUR: Duration = Duration::from_secs(3_600);
 
 /// Arguments of commands that start a run.
 #[derive(Args, Clone, Debug, Default)]
@@ -33,12 +28,56 @@ pub struct RunArgs {
     pub idempotency_key: Option<String>,
 }
 
-/// Does `order` and returns how the run ended.
+/// A run that did its work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// Its id.
+    pub run: String,
+    /// How good what was done is.
+    pub status: Option<Status>,
+    /// One line.
+    pub summary: String,
+    /// The document that the work answers with.
+    pub detail: Value,
+}
+
+impl Done {
+    /// 0, or 4 where less than asked for was done.
+    pub fn exit_code(&self) -> u8 {
+        match self.status {
+            Some(Status::Partial | Status::Suspect) => LESS_THAN_ASKED,
+            _ => 0,
+        }
+    }
+
+    /// From a run as people see it, which is over.
+    ///
+    /// # Errors
+    /// Those of the run: an interrupted, cancelled or failed one is an error here.
+    pub fn of_view(view: &Value) -> Result<Self> {
+        let at = |pointer| document::text(view, pointer);
+        let doing = format!("run {}", at("/run"));
+        match (at("/state"), view.get("error")) {
+            ("succeeded", _) => Ok(Done {
+                run: at("/run").to_owned(),
+                status: view.get("status").and_then(|status| serde_json::from_value(status.clone()).ok()),
+                summary: at("/summary").to_owned(),
+                detail: view.get("detail").cloned().unwrap_or_default(),
+            }),
+            (_, Some(problem)) => Err(error_of(problem, &doing)),
+            ("cancelled", None) => Err(Error::new(Kind::Cancelled, doing, "somebody asked for its end")),
+            (_, None) => Err(Error::new(Kind::Internal, doing, "its process ended before it did")
+                .hint(format!("`tidekeeper runs show {}` tells how far it came", at("/run")))),
+        }
+    }
+}
+
+/// Does `order` in this process and returns how the run ended.
 ///
 /// # Errors
 /// Those of the run: an interrupted or failed one is an error here.
-pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs) -> Result<Finished> {
-    let deadline = args.deadline.map(|period| period.0).unwrap_or_else(|| deadline_of(app, &order));
+pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs) -> Result<Done> {
+    let deadline = args.deadline.map(|period| period.0).unwrap_or_else(|| app.deadline(&order));
     let ask = Ask {
         principal: context.principal(),
         route: format!("tidekeeper {}", order.action),
@@ -55,13 +94,14 @@ pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs)
         done
     })
     .await?;
-    judge(&run, record)
-}
-
-fn deadline_of(app: &App, order: &Order) -> Duration {
-    let schedule = order.source.as_ref().and_then(|source| app.config.schedule(source));
-    let deadlines = schedule.into_iter().flat_map(|schedule| &schedule.backup).map(|series| series.deadline);
-    deadlines.max().unwrap_or(AN_HOUR)
+    match RunView::of(&record, context.clock.now()) {
+        Some(view) => Done::of_view(&document::of(&view)?),
+        None => Err(Error::new(
+            Kind::Cancelled,
+            format!("run {run}"),
+            "somebody asked for its end before it began",
+        )),
+    }
 }
 
 /// A first Ctrl-C ends the run in order, which takes a moment; a second ends the process.
@@ -81,28 +121,5 @@ async fn either(one: &mut Signal, other: &mut Signal) {
     tokio::select! {
         _ = one.recv() => {}
         _ = other.recv() => {}
-    }
-}
-
-/// A run's end as a result: only one that did its work is good.
-pub fn judge(run: &RunId, record: Record) -> Result<Finished> {
-    let doing = format!("run {run}");
-    let Some(finished) = record.tries.into_iter().next_back().and_then(|last| last.finished) else {
-        return Err(Error::new(Kind::Cancelled, doing, "somebody asked for its end before it began"));
-    };
-    match (finished.outcome, &finished.error) {
-        (End::Succeeded, _) => Ok(finished),
-        (_, Some(problem)) => Err(error_of(&json!(problem), &doing)),
-        (End::Cancelled, None) => Err(Error::new(Kind::Cancelled, doing, "somebody asked for its end")),
-        (_, None) => Err(Error::new(Kind::Internal, doing, "its process ended before it did")
-            .hint(format!("`tidekeeper runs show {run}` tells how far it came"))),
-    }
-}
-
-/// The exit code of a run that did its work.
-pub fn exit_code(finished: &Finished) -> u8 {
-    match finished.status {
-        Some(Status::Partial | Status::Suspect) => LESS_THAN_ASKED,
-        _ => 0,
     }
 }

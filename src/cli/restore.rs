@@ -1,4 +1,5 @@
-//! `tidekeeper restore`: a backup into a running system. A plan first; what would be lost needs a confirmation.
+//! `tidekeeper restore`: a backup into a running system. A plan first; what would be lost needs a
+//! confirmation.
 
 use std::io::Write;
 use std::time::Duration;
@@ -9,18 +10,18 @@ use serde_json::{Map, Value, json};
 use super::context::Context;
 use super::look::{Cell, Facts, Look, Table, Tone};
 use super::outcome::Outcome;
-use super::perform::{self, RunArgs};
+use super::perform::{self, Done, RunArgs};
+use super::remote::{self, Remote};
 use super::{document, progress};
 use crate::app::{App, RestoreWish};
 use crate::config::SourceName;
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::source::RestorePlan;
 use crate::vault::place::Intent;
 
 /// Restore a backup into a running system
 ///
-/// On a terminal the plan is shown first, and the target's name is asked for. Scripts take the field `hash` of
-/// `--dry-run --json` and give it back with --confirm; a target that holds nothing needs no confirmation.
+/// On a terminal the plan is shown first, and the target's name is asked for. Scripts take the field `hash`
+/// of `--dry-run --json` and give it back with --confirm; a target that holds nothing needs no confirmation.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// SOURCE/ID, SOURCE/latest, or SOURCE alone
@@ -58,6 +59,9 @@ pub struct Args {
 /// How long a plan may take: it reads the whole backup once.
 const PLANNING: Duration = Duration::from_secs(12 * 3_600);
 
+/// How long it may take to find the backup that is meant.
+const RESOLVING: Duration = Duration::from_secs(60);
+
 /// `NAME=VALUE`; `true` and `false` are truth values, and a name alone is true.
 fn option(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').unwrap_or((text, "true"));
@@ -71,26 +75,90 @@ fn option(text: &str) -> Result<(String, Value), String> {
 /// Plans, asks where somebody is there to be asked, restores.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let mut wish = wish(&args)?;
-    let app = context.app(if args.dry_run { Intent::Read } else { Intent::Write }).await?;
+    let way = match context.remote()? {
+        Some(remote) => Way::Daemon(remote),
+        None => Way::Here(context.app(if args.dry_run { Intent::Read } else { Intent::Write }).await?),
+    };
     if args.dry_run {
-        let plan = plan(&app, &wish, context).await?;
-        let document = with_hash(&plan);
-        let text = text(&document, &context.look);
-        return Ok(Outcome::done(document, text).exit(u8::from(plan.blockers().next().is_some())));
+        let plan = way.plan(&wish, context).await?;
+        let text = text(&plan, &context.look);
+        let code = u8::from(!blockers(&plan).is_empty());
+        return Ok(Outcome::done(plan, text).exit(code));
     }
-    if context.is_interactive() && wish.confirm.is_none() {
-        let plan = plan(&app, &wish, context).await?;
-        eprint!("{}", text(&with_hash(&plan), &context.look));
-        refuse_blocked(&plan)?;
-        confirm(target_name(&wish), &plan)?;
-        wish.confirm = Some(plan.hash());
+    if wish.confirm.is_none() && way.wants_a_plan(context) {
+        let plan = way.plan(&wish, context).await?;
+        permit(&plan, &wish, context)?;
+        wish.confirm = Some(document::text(&plan, "/hash").to_owned());
     }
-    let task = app.task("resolving what to restore", Duration::from_secs(60));
-    let order = app.restore_order(&wish, &task).await?;
-    let finished = perform::perform(context, &app, order, &args.run).await?;
-    let code = perform::exit_code(&finished);
-    let text = restored(&finished.detail, &finished.summary, &context.look);
-    Ok(Outcome::done(finished.detail, text).exit(code))
+    let done = way.restore(&wish, &args.run, context).await?;
+    let (code, text) = (done.exit_code(), restored(&done.detail, &done.summary, &context.look));
+    Ok(Outcome::done(done.detail, text).exit(code))
+}
+
+/// Who restores.
+enum Way<'a> {
+    Here(App),
+    Daemon(Remote<'a>),
+}
+
+impl Way<'_> {
+    /// The plan as the API answers it: with its hash.
+    async fn plan(&self, wish: &RestoreWish, context: &Context) -> Result<Value> {
+        match self {
+            Way::Daemon(remote) => {
+                remote.post("v1/restores", &document::of(wish)?, None, remote::PLANNING).await
+            }
+            Way::Here(app) => {
+                let task = app.task("planning a restore", PLANNING);
+                let planned = app.plan_restore(wish, &task);
+                let plan = progress::shown(&context.clock, &task.progress, planned).await?;
+                let mut document = document::of(&plan)?;
+                document["hash"] = json!(plan.hash());
+                Ok(document)
+            }
+        }
+    }
+
+    /// A person looks at the plan. A daemon restores nothing without the hash of one; here, the run itself
+    /// refuses.
+    fn wants_a_plan(&self, context: &Context) -> bool {
+        context.is_interactive() || matches!(self, Way::Daemon(_))
+    }
+
+    async fn restore(&self, wish: &RestoreWish, args: &RunArgs, context: &Context) -> Result<Done> {
+        match self {
+            Way::Daemon(remote) => remote.perform("v1/restores", &document::of(wish)?, args).await,
+            Way::Here(app) => {
+                let task = app.task("resolving what to restore", RESOLVING);
+                let order = app.restore_order(wish, &task).await?;
+                perform::perform(context, app, order, args).await
+            }
+        }
+    }
+}
+
+/// Lets a plan pass that can be executed, once somebody who looked at it agrees, or where there is nothing to
+/// lose.
+fn permit(plan: &Value, wish: &RestoreWish, context: &Context) -> Result<()> {
+    let doing = || format!("restoring into {}", document::text(plan, "/target/label"));
+    if context.is_interactive() {
+        eprint!("{}", text(plan, &context.look));
+    }
+    let blockers = blockers(plan);
+    if !blockers.is_empty() {
+        return Err(
+            Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched")
+        );
+    }
+    if context.is_interactive() {
+        return confirm(target_name(wish), plan);
+    }
+    if document::is(plan, "/destructive") {
+        let hash = document::text(plan, "/hash");
+        return Err(Error::new(Kind::Refused, doing(), "it is not empty")
+            .hint(format!("what is there would be lost; confirm that with --confirm {hash}")));
+    }
+    Ok(())
 }
 
 fn wish(args: &Args) -> Result<RestoreWish> {
@@ -113,18 +181,6 @@ fn wish(args: &Args) -> Result<RestoreWish> {
     Ok(wish)
 }
 
-async fn plan(app: &App, wish: &RestoreWish, context: &Context) -> Result<RestorePlan> {
-    let task = app.task("planning a restore", PLANNING);
-    progress::shown(&context.clock, &task.progress, app.plan_restore(wish, &task)).await
-}
-
-/// The plan as the API answers it: with its hash.
-fn with_hash(plan: &RestorePlan) -> Value {
-    let mut document = json!(plan);
-    document["hash"] = json!(plan.hash());
-    document
-}
-
 /// The name that is asked for: of the target as it is configured.
 fn target_name(wish: &RestoreWish) -> &str {
     let source = wish.source.as_ref().map(SourceName::as_str);
@@ -132,19 +188,19 @@ fn target_name(wish: &RestoreWish) -> &str {
     wish.target.as_ref().map(SourceName::as_str).or(source).or_else(of_backup).unwrap_or_default()
 }
 
-fn refuse_blocked(plan: &RestorePlan) -> Result<()> {
-    let blockers: Vec<_> = plan.blockers().map(|finding| finding.what.as_str()).collect();
-    if blockers.is_empty() {
-        return Ok(());
-    }
-    let doing = format!("restoring into {}", plan.target.label);
-    Err(Error::new(Kind::Unsupported, doing, blockers.join("; ")).hint("the target was not touched"))
+/// What speaks against executing a plan.
+fn blockers(plan: &Value) -> Vec<&str> {
+    let findings = document::items(plan, "/findings").iter();
+    let bad = findings.filter(|finding| document::text(finding, "/severity") == "error");
+    bad.map(|finding| document::text(finding, "/what")).collect()
 }
 
 /// Asks for the target's name: a `y` is typed too easily into the wrong window.
-fn confirm(target: &str, plan: &RestorePlan) -> Result<()> {
-    let what = if plan.destructive { "what it holds now will be lost" } else { "it holds nothing yet" };
-    eprint!("\nRestore into {}? {what}. Type the target's name ({target}) to go on: ", plan.target.label);
+fn confirm(target: &str, plan: &Value) -> Result<()> {
+    let label = document::text(plan, "/target/label");
+    let destructive = document::is(plan, "/destructive");
+    let what = if destructive { "What it holds now will be lost" } else { "It holds nothing yet" };
+    eprint!("\nRestore into {label}? {what}. Type the target's name ({target}) to go on: ");
     let doing = "reading the confirmation";
     std::io::stderr().flush().doing(doing)?;
     let mut answer = String::new();
@@ -152,7 +208,7 @@ fn confirm(target: &str, plan: &RestorePlan) -> Result<()> {
     if answer.trim() == target {
         return Ok(());
     }
-    Err(Error::new(Kind::Refused, format!("restoring into {}", plan.target.label), "its name was not typed")
+    Err(Error::new(Kind::Refused, format!("restoring into {label}"), "its name was not typed")
         .hint("nothing was touched"))
 }
 

@@ -44,10 +44,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
 async fn apply(args: Args, context: &Context) -> Result<Outcome> {
     let app = context.app(Intent::Delete).await?;
     let order = Order::new(Action::Retention, args.source);
-    let finished = perform::perform(context, &app, order, &args.run).await?;
-    let document = json!({ "applied": true, "sources": finished.detail });
-    let text = format!("{}{}\n", reports_text(&document, &context.look), finished.summary);
-    Ok(Outcome::done(document, text).exit(perform::exit_code(&finished)))
+    let done = perform::perform(context, &app, order, &args.run).await?;
+    let document = json!({ "applied": true, "sources": done.detail });
+    let text = format!("{}{}\n", reports_text(&document, &context.look), done.summary);
+    Ok(Outcome::done(document, text).exit(done.exit_code()))
 }
 
 fn plans_text(document: &Value, look: &Look) -> String {

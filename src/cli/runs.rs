@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::look::{Cell, Facts, Look, Table, Tone};
-use super::outcome::{LESS_THAN_ASKED, Outcome};
-use super::{document, human};
+use super::outcome::Outcome;
+use super::perform::Done;
+use super::remote::Remote;
+use super::{document, human, progress};
 use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::run::{RunId, State};
-use crate::engine::views::{Filter, RunView};
-use crate::engine::work::{Action, Status};
+use crate::engine::views::Filter;
+use crate::engine::work::Action;
 use crate::error::Result;
+use crate::task::Snapshot;
 use crate::vault::place::Intent;
 
 /// List runs, newest first; show, watch or cancel one
@@ -69,8 +72,14 @@ const STATES: [&str; 7] =
 /// How often a run that is watched is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a daemon may take to note that somebody wants an end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Lists, shows, watches or cancels.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
+    if let Some(remote) = context.remote()? {
+        return ask(args, &remote, context).await;
+    }
     let intent = match args.command {
         Some(Command::Cancel { .. }) => Intent::Write,
         _ => Intent::Read,
@@ -79,9 +88,31 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let engine = app.engine()?;
     match args.command {
         None => list(&args, &engine, context).await,
-        Some(Command::Show { run }) => show(engine.run(&run).await?, context),
-        Some(Command::Watch { run }) => watch(&run, &engine, context).await,
-        Some(Command::Cancel { run }) => cancel(&run, &engine, context).await,
+        Some(Command::Show { run }) => show(document::of(&engine.run(&run).await?)?, context),
+        Some(Command::Watch { run }) => watched(watch(&run, &engine, context).await?, context),
+        Some(Command::Cancel { run }) => {
+            engine.cancel(&run, &context.principal()).await?;
+            cancelling(document::of(&engine.run(&run).await?)?)
+        }
+    }
+}
+
+/// The same, by a daemon.
+async fn ask(args: Args, remote: &Remote<'_>, context: &Context) -> Result<Outcome> {
+    match &args.command {
+        None => {
+            let source = args.source.as_ref().map(ToString::to_string);
+            let limit = Some(args.limit.to_string());
+            let query =
+                [("source", source), ("action", args.action), ("state", args.state), ("limit", limit)];
+            listed(remote.get("v1/runs", &query).await?, context)
+        }
+        Some(Command::Show { run }) => show(remote.get(&format!("v1/runs/{run}"), &[]).await?, context),
+        Some(Command::Watch { run }) => watched(remote.wait(run.as_str()).await?, context),
+        Some(Command::Cancel { run }) => {
+            let path = format!("v1/runs/{run}/cancel");
+            cancelling(remote.post(&path, &json!({}), None, PATIENCE).await?)
+        }
     }
 }
 
@@ -94,7 +125,10 @@ async fn list(args: &Args, engine: &Engine, context: &Context) -> Result<Outcome
         state: word(&args.state).and_then(|word| serde_json::from_value::<State>(word).ok()),
         limit: args.limit,
     };
-    let document = json!({ "runs": document::of(&engine.runs(&filter).await?)? });
+    listed(json!({ "runs": document::of(&engine.runs(&filter).await?)? }), context)
+}
+
+fn listed(document: Value, context: &Context) -> Result<Outcome> {
     let text = list_text(&document, &context.look);
     Ok(Outcome::done(document, text))
 }
@@ -135,14 +169,14 @@ fn took(run: &Value) -> String {
     }
 }
 
-fn show(view: RunView, context: &Context) -> Result<Outcome> {
-    let document = document::of(&view)?;
+fn show(document: Value, context: &Context) -> Result<Outcome> {
     let text = text(&document, &context.look);
     Ok(Outcome::done(document, text))
 }
 
 fn text(run: &Value, look: &Look) -> String {
     let at = |pointer| document::text(run, pointer);
+    let moment = |pointer| document::time(run, pointer).map(human::time).unwrap_or_default();
     let mut facts = Facts::default();
     facts.add("run", at("/run"));
     facts.add("what", format!("{} {}", at("/action"), at("/source")).trim_end());
@@ -151,11 +185,11 @@ fn text(run: &Value, look: &Look) -> String {
     let why = [at("/why/by"), at("/why/series"), at("/why/due"), at("/why/reason")];
     facts.add("because of", why.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", "));
     facts.add("attempts", document::count(run, "/attempts"));
-    facts.add("began", at("/started_at"));
-    facts.add("ended", at("/finished_at"));
+    facts.add("began", moment("/started_at"));
+    facts.add("ended", moment("/finished_at"));
     facts.add("took", took(run));
-    facts.add("next attempt", at("/retry_at"));
-    facts.add("deadline", at("/deadline"));
+    facts.add("next attempt", moment("/retry_at"));
+    facts.add("deadline", moment("/deadline"));
     facts.add("summary", at("/summary"));
     facts.add("error", look.paint(Tone::Bad, at("/error/message")));
     facts.add("hint", at("/error/hint"));
@@ -178,49 +212,44 @@ fn steps_table(steps: &[Value]) -> Table {
     table
 }
 
-async fn watch(run: &RunId, engine: &Engine, context: &Context) -> Result<Outcome> {
+/// Follows a run of this vault until it is over, and returns its view.
+async fn watch(run: &RunId, engine: &Engine, context: &Context) -> Result<Value> {
     let mut told = String::new();
     loop {
         let view = engine.run(run).await?;
+        let document = document::of(&view)?;
         if view.state.is_over() {
-            let code = exit_code(&view);
-            return show(view, context).map(|outcome| outcome.exit(code));
+            return Ok(document);
         }
-        let news = line(&document::of(&view)?);
-        if news != told {
-            eprintln!("{news}");
-            told = news;
-        }
+        tell(&document, &mut told);
         context.clock.sleep(LOOK_EVERY).await;
     }
 }
 
-fn line(run: &Value) -> String {
-    let step = document::text(run, "/progress/step");
+/// Writes a line on stderr if it is another than the one `told` last.
+pub(super) fn tell(run: &Value, told: &mut String) {
+    let snapshot = run.get("progress").and_then(|one| serde_json::from_value::<Snapshot>(one.clone()).ok());
     let mut line = format!("{} {}", document::text(run, "/run"), document::text(run, "/state"));
-    if !step.is_empty() {
-        line.push_str(&format!(", {step}"));
+    if let Some(at) = snapshot.filter(|at| !at.step.is_empty()) {
+        line.push_str(&format!(", {}", progress::line(&at)));
     }
-    line
-}
-
-/// What the run's own command would have exited with.
-fn exit_code(view: &RunView) -> u8 {
-    match (view.state, view.status) {
-        (State::Succeeded, Some(Status::Partial | Status::Suspect)) => LESS_THAN_ASKED,
-        (State::Succeeded, _) => 0,
-        _ => {
-            let kind = view.error.as_ref().and_then(|error| crate::error::Kind::from_code(&error.code));
-            kind.map_or(1, crate::error::Kind::exit_code)
-        }
+    if line != *told {
+        eprintln!("{line}");
+        *told = line;
     }
 }
 
-async fn cancel(run: &RunId, engine: &Engine, context: &Context) -> Result<Outcome> {
-    engine.cancel(run, &context.principal()).await?;
-    let document = json!({ "run": run, "cancel": "requested" });
-    Ok(Outcome::done(
-        document,
-        format!("asked for the end of run {run}; `tidekeeper runs watch {run}` shows it\n"),
-    ))
+/// Shows a run that is over; exits with what its own command would have exited with.
+fn watched(document: Value, context: &Context) -> Result<Outcome> {
+    let code = match Done::of_view(&document) {
+        Ok(done) => done.exit_code(),
+        Err(error) => error.kind().exit_code(),
+    };
+    show(document, context).map(|outcome| outcome.exit(code))
+}
+
+fn cancelling(document: Value) -> Result<Outcome> {
+    let run = document::text(&document, "/run");
+    let text = format!("asked for the end of run {run}; `tidekeeper runs watch {run}` shows it\n");
+    Ok(Outcome::done(document, text))
 }

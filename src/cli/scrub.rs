@@ -38,8 +38,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let params = ScrubParams { deep: args.deep };
     let document = if args.repair {
         let app = context.app(Intent::Delete).await?;
-        let finished = perform::perform(context, &app, params.order(), &args.run).await?;
-        finished.detail
+        perform::perform(context, &app, params.order(), &args.run).await?.detail
     } else {
         let app = context.app(Intent::Read).await?;
         let task = app.task("scrub", args.run.deadline.map_or(PATIENCE, |period| period.0));

@@ -18,9 +18,14 @@ pub struct Args {
 
 /// Shows the catalog's line and the manifest.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
-    let app = context.app(Intent::Read).await?;
-    let backup = app.catalog.resolve(&args.backup).await?;
-    let document = app.show(&backup).await?;
+    let document = match context.remote()? {
+        Some(remote) => remote.get(&format!("v1/backups/{}", args.backup), &[]).await?,
+        None => {
+            let app = context.app(Intent::Read).await?;
+            let backup = app.catalog.resolve(&args.backup).await?;
+            app.show(&backup).await?
+        }
+    };
     let text = text(&document, &context.look);
     Ok(Outcome::done(document, text))
 }
@@ -47,7 +52,7 @@ fn text(document: &Value, look: &Look) -> String {
 fn facts(document: &Value, look: &Look) -> Facts {
     let at = |pointer| document::text(document, pointer);
     let moment = |pointer| match document::time(document, pointer) {
-        Some(time) => format!("{time} ({})", human::age(time, look.now)),
+        Some(time) => format!("{} ({})", human::time(time), human::age(time, look.now)),
         None => String::new(),
     };
     let status = at("/backup/status");

@@ -15,10 +15,14 @@ pub struct Args {}
 
 /// Prints the status; exits 0 also when something is wrong, as what was asked for was done.
 pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
-    let app = context.app(Intent::Read).await?;
-    let engine = app.engine()?;
-    let vault = app.config.vault.to_string();
-    let document = json!({ "vault": vault, "sources": document::of(&engine.status().await?)? });
+    let document = match context.remote()? {
+        Some(remote) => remote.get("v1/status", &[]).await?,
+        None => {
+            let app = context.app(Intent::Read).await?;
+            let sources = app.engine()?.status().await?;
+            json!({ "vault": app.config.vault.to_string(), "sources": document::of(&sources)? })
+        }
+    };
     let text = text(&document, &context.look);
     Ok(Outcome::done(document, text))
 }

@@ -25,9 +25,9 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let app = context.app(Intent::Write).await?;
     let backup = app.catalog.resolve(&args.backup).await?;
-    let finished = perform::perform(context, &app, Verify::order(backup), &args.run).await?;
-    let text = text(&finished.detail);
-    Ok(Outcome::done(finished.detail, text))
+    let done = perform::perform(context, &app, Verify::order(backup), &args.run).await?;
+    let text = text(&done.detail);
+    Ok(Outcome::done(done.detail, text))
 }
 
 fn text(verification: &Value) -> String {

@@ -1,5 +1,4 @@
-//! Well-formed sections to checked ones. Each function adds what it finds to the one list of problems, and goes
-//! on.
+//! Well-formed sections to checked ones. Each function adds what it finds to the one list of problems.
 
 use std::path::PathBuf;
 

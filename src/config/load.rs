@@ -206,8 +206,8 @@ fn section<T: DeserializeOwned>(json: &Json, key: &str) -> Option<Option<T>> {
     }
 }
 
-/// The file itself, or the YAML files right in the folder, by name. Hidden ones are skipped: a mounted ConfigMap
-/// has some.
+/// The file itself, or the YAML files right in the folder, by name. Hidden ones are skipped: a mounted
+/// ConfigMap has some.
 fn schedule_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !std::fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);

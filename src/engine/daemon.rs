@@ -21,8 +21,9 @@ use super::switches::{self, CONFIGURATION, Position, Switch};
 use super::work::{Action, Status};
 use super::{Engine, ledger, recovery};
 use crate::config::SourceName;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::task::Progress;
+use crate::vault::Vault;
 
 /// Who orders what a schedule asks for.
 pub const SCHEDULER: &str = "schedule";
@@ -215,17 +216,14 @@ impl Daemon {
         let engine = self.engine.clone();
         let vault = &engine.0.vault;
         self.switches = switches::read_all(vault, &self.switches).await?;
-        for line in &engine.0.timetable.lines {
-            let name = line.switch();
-            if !self.switches.contains_key(&name) {
-                fence.check().await?;
-                let series = format!("{} {} {}", line.action, line.source, line.series.name);
-                let switch = switches::flip(vault, &name, Position::Watched, CONFIGURATION, &series).await?;
-                self.switches.insert(name, switch);
-            }
+        for (name, series) in self.unwatched() {
+            fence.check().await?;
+            let switch = switches::flip(vault, &name, Position::Watched, CONFIGURATION, &series).await?;
+            self.switches.insert(name, switch);
         }
-        for source in engine.0.timetable.sources() {
-            self.follow_configuration(source, fence).await?;
+        let sources: Vec<SourceName> = engine.0.timetable.sources().into_iter().cloned().collect();
+        for source in sources {
+            self.follow_configuration(&source, fence).await?;
         }
         let timetable = &engine.0.timetable;
         self.history.since = timetable
@@ -242,6 +240,13 @@ impl Daemon {
         };
         self.history.suspended = timetable.sources().iter().filter(suspended).map(|s| (*s).clone()).collect();
         Ok(())
+    }
+
+    /// The switches that new series need, and the series' full names.
+    fn unwatched(&self) -> Vec<(String, String)> {
+        let lines = self.engine.0.timetable.lines.iter();
+        let named = lines.map(|line| (line.switch(), line.to_string()));
+        named.filter(|(name, _)| !self.switches.contains_key(name)).collect()
     }
 
     fn switch(&self, source: &SourceName) -> Option<&Switch> {
@@ -282,14 +287,12 @@ impl Daemon {
     }
 
     async fn look_at_requests(&mut self) -> Result<()> {
-        let keys = request::keys(&self.engine.0.vault).await?;
-        let listed: BTreeSet<&String> = keys.iter().map(|(key, _)| key).collect();
-        self.requests.retain(|key, _| listed.contains(key));
-        let new = listed.into_iter().filter(|key| !self.requests.contains_key(*key));
         let vault = &self.engine.0.vault;
-        let read =
-            new.map(|key| async move { Ok::<_, Error>((key.clone(), request::read(vault, key).await?)) });
-        let read: Vec<_> = stream::iter(read).buffered(IN_FLIGHT).try_collect().await?;
+        let listed: BTreeSet<String> = request::keys(vault).await?.into_iter().map(|(key, _)| key).collect();
+        self.requests.retain(|key, _| listed.contains(key));
+        let new: Vec<String> = listed.into_iter().filter(|key| !self.requests.contains_key(key)).collect();
+        let read = stream::iter(new.into_iter().map(|key| read_request(vault, key)));
+        let read: Vec<_> = read.buffered(IN_FLIGHT).try_collect().await?;
         // What a process does itself, nobody else takes up.
         self.requests
             .extend(read.into_iter().map(|(key, found)| (key, found.filter(|request| !request.local))));
@@ -454,6 +457,11 @@ impl Daemon {
             () = clock.sleep(limit) => false,
         }
     }
+}
+
+async fn read_request(vault: &Vault, key: String) -> Result<(String, Option<Request>)> {
+    let request = request::read(vault, &key).await?;
+    Ok((key, request))
 }
 
 fn scheduled(due: Due, fence: &Fence) -> Job {

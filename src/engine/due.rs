@@ -5,6 +5,7 @@
 //! that jumps can make one run twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -79,6 +80,12 @@ impl Line {
             due = self.rhythm.before(due)?;
         }
         None
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.action, self.source, self.series.name)
     }
 }
 

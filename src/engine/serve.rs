@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
@@ -33,8 +34,10 @@ impl Engine {
         let ticks = Arc::new(Notify::new());
         let failed = |cause| Error::new(Kind::Internal, "starting the scheduler", cause);
         let mut scheduler = scheduler(ticks.clone()).await.map_err(failed)?;
-        Daemon::new(self, options.take_over).run(&ticks, &stop, options.grace).await;
-        if let Err(error) = scheduler.shutdown().await {
+        Daemon::new(self, options.take_over).run(ticks, stop, options.grace).await;
+        // Boxed, because the compiler cannot see otherwise that the library's future is `Send`.
+        let ended: BoxFuture<'_, _> = Box::pin(scheduler.shutdown());
+        if let Err(error) = ended.await {
             tracing::debug!(%error, "the scheduler did not end by itself");
         }
         Ok(())
@@ -51,7 +54,7 @@ async fn scheduler(ticks: Arc<Notify>) -> Result<JobScheduler, JobSchedulerError
 
 impl Daemon {
     /// Ticks whenever `ticks` says so, when there is news in this process, and at least every two seconds, until `stop`.
-    pub async fn run(mut self, ticks: &Notify, stop: &CancellationToken, grace: Duration) {
+    pub async fn run(mut self, ticks: Arc<Notify>, stop: CancellationToken, grace: Duration) {
         let engine = self.engine().clone();
         loop {
             tokio::select! {

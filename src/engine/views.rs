@@ -174,24 +174,24 @@ impl Engine {
     /// # Errors
     /// `NotFound` if nobody ever asked for it or began it.
     pub async fn run(&self, run: &RunId) -> Result<RunView> {
-        match self.view(run).await? {
+        match self.view(run.clone()).await? {
             Some(view) => Ok(view),
             None => Err(Error::new(Kind::NotFound, format!("looking for run {run}"), "there is no such run")
                 .hint("`tidekeeper runs` lists them")),
         }
     }
 
-    async fn view(&self, run: &RunId) -> Result<Option<RunView>> {
-        let record = ledger::read(&self.0.vault, run).await?;
+    async fn view(&self, run: RunId) -> Result<Option<RunView>> {
+        let record = ledger::read(&self.0.vault, &run).await?;
         let now = self.clock().now();
         let mut view = match RunView::of(&record, now) {
             Some(view) => view,
-            None => match request::read(&self.0.vault, run.tail()).await?.filter(|found| found.run == *run) {
+            None => match request::read(&self.0.vault, run.tail()).await?.filter(|found| found.run == run) {
                 Some(request) => RunView::requested(&request, &record, now),
                 None => return Ok(None),
             },
         };
-        view.progress = self.active().get(run).map(|active| active.progress.snapshot());
+        view.progress = self.active().get(&run).map(|active| active.progress.snapshot());
         Ok(Some(view))
     }
 
@@ -222,11 +222,11 @@ impl Engine {
 
     async fn collect(
         &self,
-        runs: impl Iterator<Item = RunId>,
+        runs: impl Iterator<Item = RunId> + Send,
         filter: &Filter,
         found: &mut Vec<RunView>,
     ) -> Result<()> {
-        let mut views = stream::iter(runs.map(async |run| self.view(&run).await)).buffered(IN_FLIGHT);
+        let mut views = stream::iter(runs.map(|run| self.view(run))).buffered(IN_FLIGHT);
         while found.len() < filter.limit
             && let Some(view) = views.try_next().await?
         {

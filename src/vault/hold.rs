@@ -76,7 +76,7 @@ pub async fn hold_for(vault: &Vault, backup: &BackupRef, purpose: &str, task: &T
         of_run: true,
     };
     // One run may read the same backup twice, one after the other: each time has its own hold.
-    let name = format!("{}.{}", task.run, hold.nonce);
+    let name = format!("{}.{}", layout::slug(&task.run), hold.nonce);
     task.guard(take(vault, backup, &name, hold)).await
 }
 

@@ -117,6 +117,12 @@ pub fn base32(number: u64, digits: u32) -> String {
     (0..digits).rev().map(|digit| ALPHABET[(number >> (5 * digit)) as usize & 31] as char).collect()
 }
 
+/// `text` as a part of a key: every character that a key part cannot hold becomes a hyphen.
+pub fn slug(text: &str) -> String {
+    let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+    text.chars().map(safe).take(60).collect()
+}
+
 /// A random number from the operating system: nonces, the tails of ids.
 pub fn random() -> u64 {
     getrandom::u64().expect("the operating system gives random bytes")

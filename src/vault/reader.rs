@@ -48,11 +48,22 @@ pub struct BackupReader {
 pub struct ArtifactReader {
     artifact: String,
     chunks: Receiver<Bytes>,
-    reading: Option<JoinHandle<Result<()>>>,
+    state: State,
     held: VecDeque<Bytes>,
     held_bytes: usize,
     /// Ends the reading when this is dropped.
     _ended: DropGuard,
+}
+
+/// How far a stream is.
+#[derive(Debug)]
+enum State {
+    /// Bytes come, and what they are is not known yet.
+    Reading(JoinHandle<Result<()>>),
+    /// All of them came, and are what they should be.
+    Checked,
+    /// They are not, or could not be had; what was held back was thrown away.
+    Failed,
 }
 
 /// What was checked of an artifact.
@@ -131,7 +142,7 @@ impl BackupReader {
         Ok(ArtifactReader {
             artifact: artifact.name.clone(),
             chunks,
-            reading: Some(reading),
+            state: State::Reading(reading),
             held: VecDeque::new(),
             held_bytes: 0,
             _ended: cancel.drop_guard(),
@@ -223,7 +234,7 @@ impl BackupReader {
 
 /// Reads the rest of a manifest: small, never encrypted, needed before there is a task.
 async fn read_rest(vault: &Vault, artifact: &Artifact) -> Result<Rest> {
-    let damaged = |why: &dyn fmt::Display| Error::new(Kind::Damaged, format!("at {}", artifact.key), why);
+    let damaged = |why: &dyn fmt::Display| pipeline::damaged(&artifact.key, why);
     if !Key::is_valid(&artifact.key) {
         return Err(damaged(&"that is not a key"));
     }
@@ -246,22 +257,28 @@ impl ArtifactReader {
             if let Some(chunk) = self.ready() {
                 return Ok(Some(chunk));
             }
-            if self.reading.is_none() {
-                return Ok(None);
-            }
-            match self.chunks.recv().await {
-                Some(chunk) => {
-                    self.held_bytes += chunk.len();
-                    self.held.push_back(chunk);
+            let running = match &mut self.state {
+                State::Reading(running) => running,
+                State::Checked => return Ok(None),
+                State::Failed => {
+                    return Err(self.failed(Error::new(Kind::Internal, "going on", "it failed before")));
                 }
-                None => self.conclude().await?,
+            };
+            if let Some(chunk) = self.chunks.recv().await {
+                self.held_bytes += chunk.len();
+                self.held.push_back(chunk);
+                continue;
+            }
+            match running.await.unwrap_or_else(|died| Err(Error::new(Kind::Internal, "checking", died))) {
+                Ok(()) => self.state = State::Checked,
+                Err(error) => return Err(self.failed(error)),
             }
         }
     }
 
     /// What may be handed out now, at most a block.
     fn ready(&mut self) -> Option<Bytes> {
-        let keep = if self.reading.is_some() { HELD_BACK } else { 0 };
+        let keep = if let State::Checked = self.state { 0 } else { HELD_BACK };
         let free = self.held_bytes.saturating_sub(keep).min(BLOCK);
         let first = self.held.front_mut().filter(|_| free > 0)?;
         let chunk = first.split_to(first.len().min(free));
@@ -272,15 +289,11 @@ impl ArtifactReader {
         Some(chunk)
     }
 
-    async fn conclude(&mut self) -> Result<()> {
-        let Some(running) = self.reading.as_mut() else { return Ok(()) };
-        let outcome = running.await.unwrap_or_else(|died| Err(Error::new(Kind::Internal, "checking", died)));
-        self.reading = None;
-        outcome.map_err(|error| {
-            self.held.clear();
-            self.held_bytes = 0;
-            reading(&self.artifact, error)
-        })
+    fn failed(&mut self, error: Error) -> Error {
+        self.state = State::Failed;
+        self.held.clear();
+        self.held_bytes = 0;
+        reading(&self.artifact, error)
     }
 }
 

@@ -24,6 +24,9 @@ pub mod s3;
 /// slices a few MiB. Anything longer goes through [`Store::begin_upload`] and [`Store::read`].
 pub const SMALL_OBJECT_MAX: u64 = 8 << 20;
 
+/// The longest key. S3 takes 1,024 bytes, of which a vault's prefix needs some.
+pub const KEY_MAX: usize = 900;
+
 /// The name of an object, relative to the vault's root: slash-separated, no empty, `.` or `..` part.
 /// Only `vault::layout` composes keys.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +46,7 @@ impl Key {
     /// Whether `text` can be a key.
     pub fn is_valid(text: &str) -> bool {
         !text.is_empty()
-            && text.len() <= 900
+            && text.len() <= KEY_MAX
             && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
             && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'"' | b'*' | b'?'))
     }

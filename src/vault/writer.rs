@@ -154,6 +154,10 @@ impl BackupWriter {
     /// # Errors
     /// If the spool takes no file, a recipient is no key, or an artifact of this name was begun before.
     pub fn artifact(&self, name: &str, media_type: &str) -> Result<ArtifactWriter> {
+        if name == DETAILS || name == REST {
+            let doing = format!("beginning artifact {name}");
+            return Err(Error::new(Kind::Internal, doing, "the vault itself writes one of this name"));
+        }
         self.begin(name, media_type, self.recipients())
     }
 

@@ -1,1 +1,14 @@
-
+mod claims;
+mod command;
+mod crash;
+mod daemon;
+mod due;
+mod host;
+mod leader;
+mod outage;
+mod recovery;
+mod run;
+mod schedule;
+mod serve;
+mod views;
+mod world;

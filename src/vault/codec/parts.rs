@@ -1,23 +1,12 @@
 //! How an object is cut into the parts of an upload. Pure.
 
-/// The length of the first parts, in bytes.
-pub const PART: u64 = 8 << 20;
+use crate::vault::store::part_size;
 
 /// The least that S3 takes as a part that is not the last.
 pub const PART_MIN: u64 = 5 << 20;
 
 /// The most parts that S3 takes.
 pub const PARTS_MAX: u32 = 10_000;
-
-/// The length of part `number` (from 1): 8 MiB, doubling every 250 parts, up to 640 MiB.
-///
-/// The first 250 parts hold 2 GiB, the first 1,750 hold 248 GiB, and 10,000 hold 5.28 TiB: more than the 5 TiB of
-/// the largest object. S3 takes parts of up to 5 GiB; ours stay far smaller because a part waits in the spool
-/// (five of the largest fit the default `spool_max` of 4 GiB) and is sent again as a whole when it fails.
-pub fn part_len(number: u32) -> u64 {
-    let doublings = (number - 1) / 250;
-    (PART << doublings.min(7)).min(640 << 20)
-}
 
 /// A part: where in the spool file it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,14 +51,15 @@ impl Cutter {
 
     /// The next section of full length, if there is one.
     pub fn full(&mut self) -> Option<Section> {
-        let len = part_len(self.number);
+        let len = part_size(self.number);
         (self.end - self.from >= len).then(|| self.cut(self.from + len))
     }
 
-    /// What there is, before its time, so that a full spool empties; but not so little that 10,000 such parts would
-    /// not hold a large object.
+    /// What there is, before its time, so that a full spool empties: where several artifacts fill it with the beginnings
+    /// of parts, or where one part is larger than it (4 GiB of spool: objects of more than 4 TiB). But not so
+    /// little that 10,000 parts would soon be used up.
     pub fn early(&mut self) -> Option<Section> {
-        let enough = PART_MIN.max(part_len(self.number) / 4);
+        let enough = PART_MIN.max(part_size(self.number) / 4);
         (self.end - self.from >= enough).then(|| self.cut(self.end))
     }
 

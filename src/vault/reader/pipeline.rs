@@ -206,7 +206,8 @@ fn at(key: &Key, error: Error) -> Error {
     }
 }
 
-fn damaged(key: &str, why: impl std::fmt::Display) -> Error {
+/// Says what is wrong with the object of an artifact.
+pub fn damaged(key: &str, why: impl std::fmt::Display) -> Error {
     advise(Error::new(Kind::Damaged, format!("looking at {key}"), why))
 }
 

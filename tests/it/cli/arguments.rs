@@ -57,7 +57,8 @@ async fn without_a_configuration_it_says_how_to_name_one() {
 
 #[tokio::test]
 async fn a_wrong_configuration_exits_2_with_every_problem() {
-    let text = "vault: { fs: { pth: v } }\nsources:\n  - name: redis-main\n    redis: { ulr: u, password: hunter2 }\n";
+    let text = "vault: { fs: { pth: v } }\n\
+                sources:\n  - name: redis-main\n    redis: { ulr: u, password: hunter2 }\n";
     let cli = Cli::new(&[("tidekeeper.yaml", text)]);
     let ran = cli.run(&["status"]).await.exits(2);
     for line in [
@@ -93,7 +94,8 @@ async fn the_command_line_wins_over_the_environment() {
 
 #[tokio::test]
 async fn permissions_of_a_bucket_are_a_policy() {
-    let text = "vault: { s3: { bucket: b, prefix: p, kms_key: arn:k, object_lock: { mode: governance, keep: 1d } } }";
+    let text = "vault: { s3: { bucket: b, prefix: p, kms_key: arn:k,\n\
+                \x20 object_lock: { mode: governance, keep: 1d } } }";
     let cli = Cli::new(&[("tidekeeper.yaml", text)]);
     let document = cli.run(&["permissions", "--json"]).await.exits(0).json();
     let policy: serde_json::Value =

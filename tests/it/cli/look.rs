@@ -15,7 +15,7 @@ fn table() -> Table {
 
 #[test]
 fn columns_stand_in_line() {
-    assert_eq!(table().show(&PLAIN), "NAME     SIZE  NOTE\na           1  \ngrößer  12345  x\n");
+    assert_eq!(table().show(&PLAIN), "NAME     SIZE  NOTE\na           1\ngrößer  12345  x\n");
 }
 
 #[test]

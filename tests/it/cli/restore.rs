@@ -1,6 +1,6 @@
 //! `restore`: what is not empty needs a confirmation.
 
-use crate::harness::cli::Cli;
+use crate::harness::cli::{Cli, Ran, finish};
 use crate::harness::redis::RedisServer;
 
 async fn set(server: &RedisServer, key: &str, value: &str) {
@@ -64,4 +64,28 @@ async fn contradictions_are_wrong_usage() {
     }
     let ran = cli.run(&["restore", "redis-main", "--to", "redis-mian"]).await.exits(1);
     assert!(ran.stderr.contains("redis-main"), "{ran:?}");
+}
+
+/// Runs the command on a terminal of its own, and types `answer`.
+async fn on_a_terminal(cli: &Cli, args: &[&str], answer: &str) -> Ran {
+    let typed = format!("echo {answer} | script --quiet --return --flush --command '{}' /dev/null", {
+        let binary = env!("CARGO_BIN_EXE_tidekeeper");
+        format!("{binary} {}", args.join(" "))
+    });
+    let mut command = tokio::process::Command::new("sh");
+    command.args(["-c", &typed]).current_dir(cli.folder.path()).kill_on_drop(true);
+    finish(command, args).await
+}
+
+#[tokio::test]
+async fn a_person_sees_the_plan_and_types_the_targets_name() {
+    let (server, cli, wanted) = changed().await;
+    let before = server.digest().await;
+    let refused = on_a_terminal(&cli, &["restore", "redis-main"], "yes").await.exits(3);
+    for words in ["ACTION", "What it holds now will be lost", "Type the target's name (redis-main)"] {
+        assert!(refused.stdout.contains(words), "{words} is not in {refused:?}");
+    }
+    assert_eq!(server.digest().await, before);
+    on_a_terminal(&cli, &["restore", "redis-main"], "redis-main").await.exits(0);
+    assert_eq!(server.digest().await, wanted);
 }

@@ -1,4 +1,4 @@
-//! From an empty folder to backups that are listed, shown, checked and extracted; most of it with `--vault` alone.
+//! From an empty folder to backups that are listed, shown, checked and extracted.
 
 use crate::harness::cli::Cli;
 use crate::harness::redis::RedisServer;
@@ -123,4 +123,24 @@ async fn a_server_that_is_down_is_named() {
     assert!(document["message"].as_str().is_some_and(|text| text.contains("127.0.0.1:1")), "{document}");
     let runs = cli.run(&["runs", "--json"]).await.exits(0).json();
     assert_eq!((&runs["runs"][0]["state"], &runs["runs"][0]["action"]), (&"failed".into(), &"backup".into()));
+}
+
+#[tokio::test]
+async fn an_encrypted_backup_needs_a_private_key_and_nothing_else() {
+    let (_server, cli) = filled().await;
+    let keys = [age::x25519::Identity::generate(), age::x25519::Identity::generate()];
+    let recipients = keys.iter().map(|key| key.to_public().to_string()).collect::<Vec<_>>().join(", ");
+    let main = std::fs::read_to_string(cli.path("tidekeeper.yaml")).expect("it is there");
+    let encryption = format!("encryption: {{ recipients: [{recipients}], identity_file: first }}\n");
+    cli.write("tidekeeper.yaml", &(main + &encryption));
+    for (key, name) in keys.iter().zip(["first", "second"]) {
+        cli.write(name, age::secrecy::ExposeSecret::expose_secret(&key.to_string()));
+    }
+    cli.run(&["init"]).await.exits(0);
+    cli.run(&["backup", "redis-main"]).await.exits(0);
+    let alone = ["extract", "redis-main/latest", "--vault", "vault", "--output", "out"];
+    let ran = cli.run(&alone).await;
+    assert!(ran.code == 1 && ran.stderr.contains("hint: "), "{ran:?}");
+    std::fs::remove_dir_all(cli.path("out")).ok();
+    cli.run(&[&alone[..], &["--identity", "second"]].concat()).await.exits(0);
 }

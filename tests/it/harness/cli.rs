@@ -78,7 +78,7 @@ impl Cli {
         self.folder.path().join(name)
     }
 
-    /// The binary with these arguments, not yet started, with nothing of the caller's environment that it reads.
+    /// The binary with these arguments, not yet started, without what it reads of the caller's environment.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidekeeper"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null()).kill_on_drop(true);

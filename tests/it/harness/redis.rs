@@ -74,7 +74,9 @@ impl RedisServer {
     }
 
     async fn try_connect(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
-        redis::Client::open(self.url())?.get_multiplexed_async_connection().await
+        // The default of half a second is less than a busy machine may take.
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+        redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&patient).await
     }
 
     /// `DEBUG DIGEST` over all databases: the judge of a restore.
@@ -83,20 +85,20 @@ impl RedisServer {
         redis::cmd("DEBUG").arg("DIGEST").query_async(&mut connection).await.expect("DEBUG is allowed")
     }
 
-    /// Kills it as `kill -9` does; its port refuses from then on.
-    pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
     /// The process id, for signals.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Ends it as `kill -9` does: from now on nobody answers there.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        self.kill();
+        self.stop();
     }
 }

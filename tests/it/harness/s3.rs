@@ -193,6 +193,7 @@ fn scratch() -> PathBuf {
 
 /// Runs `command` until this process ends, then removes `folder`: the shell waits for the end of a pipe that only we hold,
 /// so it also sees an end by a signal. (A signal on the parent's death would come when the test's thread ends.)
+#[allow(clippy::zombie_processes)] // It outlives us on purpose.
 fn guard(folder: &std::path::Path, command: &[String]) -> ChildStdin {
     let script = r#"folder=$1; shift; "$@" & cat >/dev/null; kill $!; wait; rm -rf "$folder""#;
     let mut child = Command::new("sh")

@@ -11,7 +11,7 @@ use tidekeeper::clock::{Clock, TestClock};
 use tidekeeper::error::{Error, Kind, Result};
 use tidekeeper::vault::codec::name::object_name;
 use tidekeeper::vault::codec::pack::Packer;
-use tidekeeper::vault::codec::parts::{Cutter, PART_MIN, PARTS_MAX, part_len};
+use tidekeeper::vault::codec::parts::{Cutter, PART_MIN};
 use tidekeeper::vault::codec::{BLOCK, TRIES, persist};
 use tidekeeper::vault::manifest::Codec;
 use tidekeeper::vault::store::Key;
@@ -78,18 +78,6 @@ proptest! {
         prop_assert_eq!(from, growth.iter().sum::<u64>());
         prop_assert!(sections[..all_but_last].iter().all(|part| part.to - part.from >= PART_MIN));
     }
-}
-
-#[test]
-fn ten_thousand_parts_hold_the_largest_object() {
-    let whole: u64 = (1..=PARTS_MAX).map(part_len).sum();
-    assert!(whole >= 5 << 40, "{whole}");
-    assert!((1..=PARTS_MAX).all(|number| (PART_MIN..=5 << 30).contains(&part_len(number))));
-    assert_eq!((1..=250).map(part_len).sum::<u64>(), 2_000 << 20);
-    assert!(
-        5 * part_len(PARTS_MAX) <= 4 << 30,
-        "the default spool holds those in flight and the one that fills"
-    );
 }
 
 #[test]

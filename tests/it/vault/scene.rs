@@ -126,7 +126,10 @@ pub async fn drain(mut reader: ArtifactReader) -> Result<Vec<u8>, (tidekeeper::e
         match reader.next().await {
             Ok(Some(chunk)) => plain.extend_from_slice(&chunk),
             Ok(None) => return Ok(plain),
-            Err(error) => return Err((error, plain)),
+            Err(error) => {
+                assert!(reader.next().await.is_err(), "an error must not look like an end");
+                return Err((error, plain));
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,11 +19,12 @@ use tidekeeper::vault::manifest::{
 };
 use tidekeeper::vault::reader::BackupReader;
 use tidekeeper::vault::store::faults::{Fault, Method};
-use tidekeeper::vault::store::{Key, Store, list_all};
+use tidekeeper::vault::store::fs::FsStore;
+use tidekeeper::vault::store::{Key, SharedStore, Store, list_all};
 use tidekeeper::vault::writer::{Capture, abandon};
 
 use super::scene::{Scene, drain, noise, text, write_artifact};
-use crate::harness::wait_for;
+use crate::harness::{s3, wait_for};
 
 const MIB: usize = 1 << 20;
 
@@ -138,6 +140,7 @@ async fn a_name_is_taken_once() {
     let _first = writer.artifact("dump.rdb", "x").expect("begun");
     assert_eq!(writer.artifact("dump.rdb", "x").expect_err("taken").kind(), Kind::Internal);
     writer.artifact("Dump.rdb", "x").expect("another name");
+    assert_eq!(writer.artifact("details.json", "x").expect_err("reserved").kind(), Kind::Internal);
 }
 
 /// Each call on the way fails once, before and after it has acted; the artifact is stored all the same, once.
@@ -438,4 +441,20 @@ fn slices_add_up() {
     assert_eq!(consistency.level, Level::PerType);
     assert_eq!((consistency.at, consistency.from, consistency.to), (None, Some(at(10)), Some(at(30))));
     assert_eq!((consistency.position.len(), whole.contents.items), (3, 15));
+}
+
+/// The way over real stores: parts copied by the kernel, parts sent by HTTP.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_stores_take_it_and_give_it_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let directory: SharedStore = Arc::new(FsStore::connect(dir.path(), false).expect("a directory"));
+    let server = s3::versitygw().await;
+    for store in [directory, server.store()] {
+        let mut scene = Scene::new().encrypted();
+        scene.vault.store = store.clone();
+        round_trip(&scene, &[noise(3, 20 * MIB), text(5 * MIB)]).await;
+        round_trip(&scene, &[text(5)]).await;
+        assert!(store.open_uploads("").await.expect("listed").is_empty());
+        assert_eq!(scene.task.spool.used(), 0);
+    }
 }

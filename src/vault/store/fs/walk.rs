@@ -1,18 +1,25 @@
 //! Lists a directory tree as a store lists keys: in byte order, a page at a time, reading only folders that matter.
+//!
+//! A page reads a folder's names anew, for a listing may not miss what was created since the last page; so a name
+//! that does not matter costs no more than the look at it.
 
-use std::cmp::Ordering;
-use std::fs::{DirEntry, ReadDir};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use super::entry;
-use crate::vault::store::{Entry, Key, Page};
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RawDirEntry};
+
+use crate::vault::store::{Entry, KEY_MAX, Key, Page};
 
 /// Where objects are staged, and what is held back for a full disk: the two names in a root that are no objects.
 pub(super) const STAGING: &str = ".tmp";
 pub(super) const RESERVE: &str = ".reserve";
 
 const PAGE: usize = 1_000;
+
+/// How many bytes of names the kernel hands over at a time.
+const NAMES: usize = 64 << 10;
 
 /// The first keys that begin with `prefix` and come after `after`.
 ///
@@ -24,11 +31,27 @@ pub(super) fn page(root: &Path, prefix: &str, after: Option<&Key>) -> io::Result
         return Ok(Page::default());
     }
     let mut walk = Walk { prefix, after: after.map_or("", Key::as_str), found: Vec::new() };
-    root.symlink_metadata()?;
-    walk.enter(&root.join(folder), folder)?;
+    let root = rustix::fs::open(root, FOLDER, Mode::empty())?;
+    let below = folder.trim_end_matches('/');
+    let opened = if below.is_empty() { Ok(root) } else { open(&root, below) };
+    match opened {
+        Err(cause) if is_gone(&cause) => {}
+        opened => walk.enter(&opened?, folder)?,
+    }
     let more = walk.found.len() > PAGE;
     walk.found.truncate(PAGE);
     Ok(Page { entries: walk.found, more })
+}
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+fn open(folder: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(folder, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?)
+}
+
+/// Somebody deleted it while we walked, or what should be a folder on the way is a file.
+fn is_gone(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 struct Walk<'a> {
@@ -37,70 +60,80 @@ struct Walk<'a> {
     found: Vec<Entry>,
 }
 
-/// Something in a folder. A folder's key ends in a slash, so that all keys sort as whole keys do.
-struct Child {
-    key: String,
-    entry: DirEntry,
-}
-
 impl Walk<'_> {
-    /// Collects what is in `path`, whose keys begin with `key` (empty, or ending in a slash), up to a page and one.
-    fn enter(&mut self, path: &Path, key: &str) -> io::Result<()> {
-        let children = match std::fs::read_dir(path) {
-            Err(cause) if is_gone(&cause) => return Ok(()),
-            children => self.wanted(children?, key)?,
-        };
-        for child in children {
+    /// Collects what is in a folder, whose keys begin with `key` (empty, or ending in a slash), up to a page and one.
+    fn enter(&mut self, folder: &OwnedFd, key: &str) -> io::Result<()> {
+        for name in self.wanted(folder, key)? {
             if self.found.len() > PAGE {
                 break;
             }
-            if child.key.ends_with('/') {
-                self.enter(&child.entry.path(), &child.key)?;
-                continue;
-            }
-            match child.entry.metadata() {
+            let child = format!("{key}{name}");
+            let entered = match name.strip_suffix('/') {
+                Some(name) => open(folder, name).and_then(|folder| self.enter(&folder, &child)),
+                None => stat(folder, &name, Key::new(child)).map(|entry| self.found.extend(entry)),
+            };
+            match entered {
                 Err(cause) if is_gone(&cause) => {}
-                metadata => self.found.push(entry(Key::new(&child.key), &metadata?)?),
+                result => result?,
             }
         }
         Ok(())
     }
 
-    /// The children that can contribute, in order. No more than a page and one of them can: in a folder of many
-    /// thousands the rest is not even sorted.
-    fn wanted(&self, folder: ReadDir, key: &str) -> io::Result<Vec<Child>> {
-        let mut children = Vec::new();
-        for entry in folder {
+    /// The names in a folder that can contribute, in order; those of folders end in a slash, so that names sort as whole
+    /// keys do. No more than a page and one file can contribute: in a folder of many thousands the rest is not even sorted.
+    fn wanted(&self, folder: &OwnedFd, key: &str) -> io::Result<Vec<String>> {
+        let prefix = self.prefix.get(key.len()..).unwrap_or("");
+        let after = match self.after.strip_prefix(key) {
+            Some(after) => after,
+            None if key < self.after => return Ok(Vec::new()),
+            None => "",
+        };
+        let mut buffer = Vec::with_capacity(NAMES);
+        let mut listing = RawDir::new(folder, buffer.spare_capacity_mut());
+        let mut names = Vec::new();
+        while let Some(entry) = listing.next() {
             let entry = entry?;
-            let kind = entry.file_type()?;
-            let Some(name) = entry.file_name().to_str().map(str::to_owned) else { continue };
-            let slash = if kind.is_dir() { "/" } else { "" };
-            let child = Child { key: format!("{key}{name}{slash}"), entry };
-            if (kind.is_dir() || kind.is_file()) && self.wants(&child.key) {
-                children.push(child);
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let in_reach = name >= after || after.starts_with(name);
+            let ours = !(key.is_empty() && matches!(name, STAGING | RESERVE));
+            let fits = Key::is_valid(name) && key.len() + name.len() < KEY_MAX;
+            if !(in_reach && name.starts_with(prefix) && ours && fits) {
+                continue;
+            }
+            match kind(folder, &entry)? {
+                FileType::Directory => names.push(format!("{name}/")),
+                FileType::RegularFile => names.push(name.to_owned()),
+                _ => {}
             }
         }
-        let by_key = |a: &Child, b: &Child| -> Ordering { a.key.cmp(&b.key) };
+        names.retain(|name| name.as_str() > after || name.ends_with('/') && after.starts_with(name));
         // Folders may turn out to be empty, so only a folder of files can be cut.
-        let files_only = children.iter().all(|child| !child.key.ends_with('/'));
-        if files_only && children.len() > PAGE + 1 {
-            children.select_nth_unstable_by(PAGE + 1, by_key);
-            children.truncate(PAGE + 1);
+        if names.len() > PAGE + 1 && !names.iter().any(|name| name.ends_with('/')) {
+            names.select_nth_unstable(PAGE + 1);
+            names.truncate(PAGE + 1);
         }
-        children.sort_unstable_by(by_key);
-        Ok(children)
-    }
-
-    fn wants(&self, key: &str) -> bool {
-        let folder = key.strip_suffix('/');
-        let in_prefix = key.starts_with(self.prefix) || folder.is_some() && self.prefix.starts_with(key);
-        let in_time = key > self.after || folder.is_some() && self.after.starts_with(key);
-        let ours = !matches!(folder.unwrap_or(key), STAGING | RESERVE);
-        in_prefix && in_time && ours && Key::is_valid(folder.unwrap_or(key))
+        names.sort_unstable();
+        Ok(names)
     }
 }
 
-/// A folder or file that somebody deleted while we walked, or a prefix through what is a file.
-fn is_gone(cause: &io::Error) -> bool {
-    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+/// What kind of file a name is; some file systems tell only when asked for each. One that is gone is of no kind.
+fn kind(folder: &OwnedFd, entry: &RawDirEntry<'_>) -> io::Result<FileType> {
+    match entry.file_type() {
+        FileType::Unknown => match rustix::fs::statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode)),
+            Err(rustix::io::Errno::NOENT) => Ok(FileType::Unknown),
+            Err(cause) => Err(cause.into()),
+        },
+        kind => Ok(kind),
+    }
+}
+
+/// Size and age of a file.
+fn stat(folder: &OwnedFd, name: &str, key: Key) -> io::Result<Option<Entry>> {
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let modified = Timestamp::new(stat.st_mtime, stat.st_mtime_nsec as i32).map_err(io::Error::other)?;
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    Ok(is_file.then_some(Entry { key, size: stat.st_size as u64, modified }))
 }

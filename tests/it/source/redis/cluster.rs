@@ -75,22 +75,28 @@ struct Cluster {
     replica: RedisServer,
 }
 
-async fn node() -> RedisServer {
-    // The bus' own port: by default it is 10,000 above the other, which may be too high.
+/// A node, and the port of its bus: by default that is 10,000 above the other, which may be too high.
+async fn node() -> (RedisServer, String) {
     let bus = free_port().to_string();
-    RedisServer::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await
+    (RedisServer::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await, bus)
 }
 
 async fn cluster() -> Cluster {
-    let nodes = vec![node().await, node().await, node().await];
-    let replica = node().await;
+    let (mut nodes, mut buses) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let (node, bus) = node().await;
+        nodes.push(node);
+        buses.push(bus);
+    }
     let slots = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
     for (server, (first, last)) in nodes.iter().zip(slots) {
         let _: () = command(server, &["CLUSTER", "ADDSLOTSRANGE", first, last]).await;
     }
-    for server in nodes[1..].iter().chain([&replica]) {
-        let _: () = command(&nodes[0], &["CLUSTER", "MEET", "127.0.0.1", &server.port.to_string()]).await;
+    for (server, bus) in nodes.iter().zip(&buses).skip(1) {
+        let port = server.port.to_string();
+        let _: () = command(&nodes[0], &["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await;
     }
+    let replica = nodes.pop().expect("four were started");
     for server in nodes.iter().chain([&replica]) {
         wait_for("the cluster is whole", PATIENCE, async || {
             let told: String = command(server, &["CLUSTER", "INFO"]).await;
@@ -159,7 +165,7 @@ async fn artifact(stage: &Stage, backup: &tidekeeper::vault::reader::BackupReade
 #[tokio::test]
 async fn a_shard_that_is_down_makes_it_partial_and_is_named() {
     let (stage, mut cluster) = (Stage::new(), cluster().await);
-    cluster.nodes[2].kill();
+    cluster.nodes[2].stop();
     let asked = settings(&cluster.nodes[0]);
     let (capture, backup) = back_up(&stage, &asked).await.expect("the others are backed up");
     assert_eq!(backup.manifest.status, Status::Partial);

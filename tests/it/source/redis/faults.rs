@@ -71,7 +71,7 @@ async fn a_server_that_dies_in_mid_transfer_is_unreachable() {
     let killing = async {
         wait_for("the transfer is under way", Duration::from_secs(20), async || proxy.passed() > 256 << 10)
             .await;
-        server.kill();
+        server.stop();
         proxy.set(Weather::default());
     };
     let (error, ()) = tokio::join!(refused(&stage, &settings), killing);

@@ -126,7 +126,7 @@ async fn a_master_that_sentinels_watch_has_a_warning_until_it_has_a_replica() {
 #[tokio::test]
 async fn nobody_there_is_an_error_and_not_an_inspection() {
     let (stage, mut server) = (Stage::new(), RedisServer::start(&[]).await);
-    server.kill();
+    server.stop();
     let error = RedisSource::new(settings(&server)).inspect(&stage.task).await.expect_err("nobody is there");
     assert_eq!(error.kind(), Kind::Unreachable, "{error:?}");
 }

@@ -26,7 +26,9 @@ async fn told(answers: [&[u8]; 4], piece: usize) -> Result<(Summary, bool)> {
         let mut heard = vec![0; 1024];
         for answer in answers {
             // One command, one answer: nothing may be pending when PSYNC comes.
-            let _ = link.read(&mut heard).await;
+            if !matches!(link.read(&mut heard).await, Ok(1..)) {
+                return;
+            }
             for bytes in answer.chunks(piece) {
                 if link.write_all(bytes).await.is_err() {
                     return;

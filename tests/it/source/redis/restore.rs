@@ -425,7 +425,7 @@ fn rustix_pid(server: &RedisServer) -> rustix::process::Pid {
 /// More than fits into the buffers between us and a target, so that cutting the link does cut the data.
 async fn big_backup(stage: &Stage) -> BackupReader {
     let source = RedisServer::start(&["--rdbcompression", "no"]).await;
-    script(&source, "for n = 1, 20000 do redis.call('SET', n, string.rep(n, 1000)) end").await;
+    script(&source, "for n = 1, 20000 do redis.call('SET', n, string.rep(n, 500)) end").await;
     stage.backup_of(&source).await
 }
 

@@ -81,9 +81,10 @@ impl Stage {
         BackupRef { source, id: BackupId::new(self.clock.now(), None, random() as u32) }
     }
 
-    /// Flips one bit in the middle of the stored object of the first artifact.
+    /// Flips one bit in the middle of the stored object of the first RDB.
     pub async fn damage(&self, backup: &BackupReader) {
-        let key = Key::new(&backup.manifest.artifacts[0].key);
+        let rdb = backup.manifest.artifacts.iter().find(|artifact| artifact.name.ends_with(".rdb"));
+        let key = Key::new(&rdb.expect("it has an RDB").key);
         let store = &self.vault.store;
         let mut bytes = store.get(&key).await.expect("it is read").expect("it is there").to_vec();
         let middle = bytes.len() / 2;

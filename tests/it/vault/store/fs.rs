@@ -110,6 +110,18 @@ async fn foreign_files_are_no_objects() {
 }
 
 #[tokio::test]
+async fn a_page_after_a_key_outside_of_the_prefix_is_all_or_nothing() {
+    let (_folder, store) = fresh();
+    for key in ["b/1", "b/2", "b-c"] {
+        assert_eq!(store.create(&Key::new(key), "x".into()).await.unwrap(), Create::Created);
+    }
+    for (after, count) in [("a", 2), ("b-c", 2), ("b/1", 1), ("b/2", 0), ("c", 0)] {
+        let page = store.list("b/", Some(&Key::new(after))).await.unwrap();
+        assert_eq!((page.entries.len(), page.more), (count, false), "after {after}");
+    }
+}
+
+#[tokio::test]
 async fn a_truncated_object_is_damaged_not_short() {
     let (folder, store) = fresh();
     let key = Key::new("data/x");

@@ -1,0 +1,63 @@
+//! A plan first; the restore only with its hash.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::{Daemon, json_of, problem_of};
+
+async fn fill(daemon: &Daemon, keys: usize) {
+    let mut connection = daemon.redis.connect().await;
+    for n in 0..keys {
+        redis::cmd("SET").arg(format!("key:{n}")).arg(n).exec_async(&mut connection).await.unwrap();
+    }
+}
+
+async fn plan(daemon: &Daemon) -> Value {
+    let reply = daemon.post("/v1/restores", json!({ "backup": "redis-main/latest" })).await;
+    json_of(reply, StatusCode::OK).await
+}
+
+#[tokio::test]
+async fn the_plan_touches_nothing_and_its_hash_makes_it_happen() {
+    let daemon = Daemon::start().await;
+    fill(&daemon, 100).await;
+    let before = daemon.redis.digest().await;
+    assert_eq!(daemon.back_up().await["state"], "succeeded");
+    fill(&daemon, 150).await;
+    let changed = daemon.redis.digest().await;
+
+    let planned = plan(&daemon).await;
+    assert_eq!(planned["destructive"], true, "the target holds keys: {planned}");
+    assert_eq!(planned["hash"], plan(&daemon).await["hash"], "the hash never covers live counts");
+    assert_eq!(daemon.redis.digest().await, changed, "a plan touches nothing");
+
+    let wrong = json!({ "backup": "redis-main/latest", "confirm": "0123456789abcdef" });
+    let run = json_of(daemon.post("/v1/restores", wrong).await, StatusCode::ACCEPTED).await;
+    let refused = daemon.end_of(&run).await;
+    assert_eq!(
+        (&refused["state"], &refused["error"]["code"]),
+        (&json!("failed"), &json!("refused")),
+        "{refused}"
+    );
+    assert_eq!(daemon.redis.digest().await, changed, "a wrong hash touches nothing");
+
+    let right = json!({ "backup": "redis-main/latest", "confirm": planned["hash"] });
+    let run = json_of(daemon.post("/v1/restores", right).await, StatusCode::ACCEPTED).await;
+    let done = daemon.end_of(&run).await;
+    assert_eq!(done["state"], "succeeded", "{done}");
+    assert_eq!(daemon.redis.digest().await, before);
+}
+
+#[tokio::test]
+async fn a_wish_that_contradicts_itself_is_refused() {
+    let daemon = Daemon::start().await;
+    for wish in [
+        json!({}),
+        json!({ "backup": "redis-main/latest", "source": "redis-main" }),
+        json!({ "backup": "redis-main/latest", "at": "2026-11-21T06:00:00Z" }),
+    ] {
+        problem_of(daemon.post("/v1/restores", wish).await, StatusCode::BAD_REQUEST, "usage").await;
+    }
+    let none = daemon.post("/v1/restores", json!({ "backup": "redis-main/latest" })).await;
+    problem_of(none, StatusCode::NOT_FOUND, "not-found").await;
+}

@@ -1,0 +1,150 @@
+use std::time::Duration;
+
+use tidekeeper::clock::Clock;
+use tidekeeper::engine::perform::{Reason, Stop};
+use tidekeeper::engine::run::End;
+use tidekeeper::engine::work::Action;
+
+use super::world::{Act, World, ask, source};
+
+#[tokio::test(start_paused = true)]
+async fn a_command_runs_without_a_daemon() {
+    let world = World::new();
+    let cli = world.process("cli", vec![]);
+    let ask = ask(Action::Backup, "a", None);
+    let (_, record) = cli.run(&ask).await.unwrap();
+    let last = record.last().unwrap();
+    assert_eq!(last.finished.as_ref().unwrap().outcome, End::Succeeded);
+    assert_eq!(last.started.principal, "ada");
+    assert!(world.manifest(&last.started.backup().unwrap()).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_twice_with_one_key_is_asking_once_even_over_midnight() {
+    let world = World::at("2026-11-21T23:59:59Z");
+    let cli = world.process("cli", vec![]);
+    let order = ask(Action::Backup, "a", Some("nightly"));
+    let (first, _) = cli.run(&order).await.unwrap();
+    cli.kill();
+    world.clock.sleep(Duration::from_secs(3600)).await;
+    let cli = world.process("cli", vec![]);
+    let (again, record) = cli.run(&order).await.unwrap();
+    assert_eq!(again, first);
+    assert_eq!(record.tries.len(), 1);
+    assert_eq!(world.begun(), ["backup a#1"]);
+    let other = ask(Action::Backup, "b", Some("nightly"));
+    let refused = cli.run(&other).await.unwrap_err();
+    assert_eq!(refused.kind().code(), "conflict");
+    assert!(refused.to_string().contains(first.as_str()), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_others_and_of_other_doors_are_other_keys() {
+    let world = World::new();
+    let process = world.process("p", vec![]);
+    let first = ask(Action::Backup, "a", Some("k"));
+    let mut other_principal = first.clone();
+    other_principal.principal = "bob".to_owned();
+    let mut other_door = first.clone();
+    other_door.route = "elsewhere".to_owned();
+    let mut runs = std::collections::BTreeSet::new();
+    for ask in [&first, &other_principal, &other_door, &first] {
+        runs.insert(process.engine.request(ask).await.unwrap().run);
+    }
+    assert_eq!(runs.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_daemon_leaves_alone_what_a_command_does_itself() {
+    let world = World::new();
+    world.act("a", Act::Hang);
+    let cli = world.process("cli", vec![]);
+    let order = ask(Action::Backup, "a", Some("k"));
+    tokio::select! {
+        _ = cli.run(&order) => panic!("it hangs"),
+        () = world.clock.sleep(Duration::from_secs(2)) => {}
+    }
+    cli.kill();
+    let process = world.process("d", vec![]);
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 300).await;
+    assert_eq!(world.begun(), ["backup a#1"]);
+    let records = world.records_of(Action::Backup).await;
+    assert_eq!(records[0].finished().unwrap().outcome, End::Interrupted);
+    // The same command with the same key learns that its run is over.
+    let cli = world.process("cli", vec![]);
+    let (_, record) = cli.run(&order).await.unwrap();
+    assert_eq!(record.finished().unwrap().outcome, End::Interrupted);
+    assert_eq!(world.begun(), ["backup a#1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_retries_and_can_be_stopped() {
+    let world = World::new();
+    world.act("a", Act::Fail(1, tidekeeper::error::Kind::Unready));
+    world.act("b", Act::Hang);
+    let cli = world.process("cli", vec![]);
+    let order = ask(Action::Backup, "a", None);
+    let (_, record) = cli.run(&order).await.unwrap();
+    assert_eq!(record.tries.len(), 2);
+    assert_eq!(record.finished().unwrap().outcome, End::Succeeded);
+    let (stop, order) = (Stop::default(), ask(Action::Backup, "b", None));
+    let progress = Default::default();
+    let (ended, ()) = tokio::join!(cli.engine.run_once(&order, &stop, &progress), async {
+        world.clock.sleep(Duration::from_secs(3)).await;
+        stop.stop(Reason::Asked);
+    });
+    assert_eq!(ended.unwrap().1.finished().unwrap().outcome, End::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_only_a_leader_may_do_is_handed_to_the_one_that_leads() {
+    let world = World::new();
+    let (process, cli) = (world.process("d", vec![]), world.process("cli", vec![]));
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 2).await;
+    let order = ask(Action::Retention, "a", None);
+    let (stop, progress) = Default::default();
+    let (done, ()) =
+        tokio::join!(cli.engine.run_once(&order, &stop, &progress), world.pass([&mut daemon], 20));
+    let (_, record) = done.unwrap();
+    let last = record.last().unwrap();
+    assert_eq!(last.started.holder.process, process.id);
+    assert_eq!(last.finished.as_ref().unwrap().outcome, End::Succeeded);
+    assert_eq!(world.keys("leaders/").await.len(), 1, "nobody was deposed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_daemon_the_command_leads_for_a_moment() {
+    let world = World::new();
+    let cli = world.process("cli", vec![]);
+    let order = ask(Action::Retention, "a", None);
+    let (_, record) = cli.run(&order).await.unwrap();
+    let last = record.last().unwrap();
+    assert_eq!(last.started.generation, Some(1));
+    assert_eq!(last.finished.as_ref().unwrap().outcome, End::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn and_refuses_where_another_machine_leads() {
+    let world = World::new();
+    let store = std::sync::Arc::new(world.store.clone());
+    let far = world.process_on("far", "d", store, vec![]);
+    let mut daemon = far.daemon();
+    world.pass([&mut daemon], 2).await;
+    let cli = world.process("cli", vec![]);
+    let order = ask(Action::Retention, "a", None);
+    let refused = cli.run(&order).await.unwrap_err();
+    assert_eq!(refused.kind().code(), "refused");
+    assert!(refused.hint_text().unwrap().contains("--take-over"));
+    assert!(world.keys("requests/").await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_runs_cannot_be_cancelled() {
+    let world = World::new();
+    let process = world.process("p", vec![]);
+    let run = "20261121T060000Z-000000000001".parse().unwrap();
+    assert_eq!(process.engine.cancel(&run, "ada").await.unwrap_err().kind().code(), "not-found");
+    assert!(process.engine.suspend(&source("a"), "ada", "").await.is_err());
+}

@@ -1,0 +1,88 @@
+use std::time::Duration;
+
+use tidekeeper::clock::Clock;
+use tidekeeper::engine::run::End;
+use tidekeeper::engine::work::{Action, Status};
+use tidekeeper::error::Kind;
+
+use super::world::{Act, World, ask, cron};
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_answer_was_lost_is_a_backup() {
+    let world = World::new();
+    world.act("a", Act::CommitAndFail(Kind::Undecided));
+    let cli = world.process("cli", vec![]);
+    let order = ask(Action::Backup, "a", None);
+    let (_, record) = cli.run(&order).await.unwrap();
+    let finished = record.finished().unwrap();
+    assert_eq!(record.tries.len(), 1);
+    assert_eq!((finished.outcome, finished.status), (End::Succeeded, Some(Status::Suspect)));
+    assert_eq!(finished.error.as_ref().unwrap().code, "undecided", "what happened is still told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_process_left_is_closed_within_a_minute() {
+    let world = World::new();
+    world.act("a", Act::Hang);
+    let daemon = world.process("d", vec![]);
+    let mut ticking = daemon.daemon();
+    world.pass([&mut ticking], 5).await;
+    let cli = world.process("cli", vec![]);
+    let order = ask(Action::Backup, "a", None);
+    tokio::select! {
+        _ = cli.run(&order) => panic!("it hangs"),
+        () = world.pass([&mut ticking], 100) => {}
+    }
+    assert!(world.records().await[0].1.finished().is_none(), "nobody closes what lives");
+    cli.kill();
+    world.pass([&mut ticking], 61).await;
+    let record = &world.records().await[0].1;
+    let finished = record.finished().unwrap();
+    assert_eq!((finished.outcome, finished.retry_at), (End::Interrupted, None));
+    let manifest = world.manifest(&record.tries[0].started.backup().unwrap()).await.unwrap();
+    assert_eq!(manifest.status.as_str(), "abandoned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_closed_while_the_clock_looks_wrong() {
+    let world = World::new();
+    world.act("a", Act::Hang);
+    let daemon = world.process("d", vec![cron("b", "0 * * * *", "UTC")]);
+    let mut ticking = daemon.daemon();
+    world.pass([&mut ticking], 5).await;
+    let cli = world.process("cli", vec![]);
+    let order = ask(Action::Backup, "a", None);
+    tokio::select! {
+        _ = cli.run(&order) => panic!("it hangs"),
+        () = world.clock.sleep(Duration::from_secs(5)) => {}
+    }
+    world.jump(-3600);
+    cli.kill();
+    world.pass([&mut ticking], 300).await;
+    assert!(world.records_of(Action::Backup).await[0].finished().is_none());
+    let health = daemon.engine.health();
+    assert_eq!(health.clock.unwrap().code, "clock");
+    assert!(health.vault.is_none(), "the vault is well");
+    // What is due is still done: a backup too many costs less than one too few.
+    world.pass([&mut ticking], 3600).await;
+    assert!(world.begun().contains(&"backup b#1".to_owned()), "{:?}", world.begun());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_of_a_killed_daemon_goes_on_in_the_next() {
+    let world = World::new();
+    world.act("a", Act::Take(Duration::from_secs(300)));
+    let first = world.process("first", vec![cron("a", "1 6 * * *", "UTC")]);
+    let mut daemon = first.daemon();
+    world.pass([&mut daemon], 65).await;
+    drop(daemon);
+    first.kill();
+    world.act("a", Act::Take(Duration::from_secs(1)));
+    let second = world.process("second", vec![cron("a", "1 6 * * *", "UTC")]);
+    let mut daemon = second.daemon();
+    world.pass([&mut daemon], 30).await;
+    let backups = world.records_of(Action::Backup).await;
+    assert_eq!(backups.len(), 1);
+    let outcomes: Vec<_> = backups[0].tries.iter().map(|t| t.finished.as_ref().unwrap().outcome).collect();
+    assert_eq!(outcomes, [End::Interrupted, End::Succeeded]);
+}

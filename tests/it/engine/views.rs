@@ -1,0 +1,99 @@
+use std::time::Duration;
+
+use tidekeeper::clock::Clock;
+use tidekeeper::engine::events::What;
+use tidekeeper::engine::run::State;
+use tidekeeper::engine::views::Filter;
+use tidekeeper::engine::work::Action;
+use tidekeeper::error::Kind;
+
+use super::world::{Act, World, ask, cron, instant, source};
+
+#[tokio::test(start_paused = true)]
+async fn runs_are_listed_newest_first_and_filtered() {
+    let world = World::new();
+    world.act("b", Act::Fail(9, Kind::Denied));
+    let process = world.process("p", vec![]);
+    let run = async |action, name: &str| {
+        let ask = ask(action, name, None);
+        let (run, _) = process.run(&ask).await.unwrap();
+        world.clock.sleep(Duration::from_secs(86_400)).await;
+        run
+    };
+    let first = run(Action::Backup, "a").await;
+    let second = run(Action::Backup, "b").await;
+    let third = run(Action::Verify, "a").await;
+    let waiting = process.engine.request(&ask(Action::Backup, "a", None)).await.unwrap().run;
+    let listed = async |filter: Filter| {
+        let views = process.engine.runs(&filter).await.unwrap();
+        views.into_iter().map(|view| view.run).collect::<Vec<_>>()
+    };
+    let all = Filter { limit: 10, ..Filter::default() };
+    assert_eq!(listed(all.clone()).await, [waiting.clone(), third.clone(), second.clone(), first.clone()]);
+    assert_eq!(listed(Filter { limit: 2, ..all.clone() }).await, [waiting.clone(), third.clone()]);
+    assert_eq!(listed(Filter { source: Some(source("b")), ..all.clone() }).await, [second.clone()]);
+    assert_eq!(listed(Filter { action: Some(Action::Verify), ..all.clone() }).await, [third.clone()]);
+    assert_eq!(listed(Filter { state: Some(State::Failed), ..all.clone() }).await, [second]);
+    assert_eq!(listed(Filter { state: Some(State::Requested), ..all.clone() }).await, [waiting]);
+    // After a year of silence the newest are still found.
+    world.clock.sleep(Duration::from_secs(365 * 86_400)).await;
+    assert_eq!(listed(Filter { limit: 1, ..all }).await, [third]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_says_what_is_wrong_and_what_to_do() {
+    let world = World::new();
+    let process = world.process("d", vec![cron("a", "0 */6 * * *", "UTC")]);
+    let status = async || process.engine.status().await.unwrap().remove(0);
+    let view = status().await;
+    assert_eq!(view.next_due, Some(instant("2026-11-21T12:00:00Z")));
+    assert_eq!(view.problems[0].what, "there is no good backup");
+    assert_eq!(view.problems[0].advice, "tidekeeper backup a");
+    let run = async || {
+        let ask = ask(Action::Backup, "a", None);
+        process.run(&ask).await.unwrap()
+    };
+    let (_, record) = run().await;
+    let view = status().await;
+    assert_eq!(view.problems, []);
+    assert_eq!(view.last_good.as_ref().unwrap().backup, record.last().unwrap().started.backup().unwrap());
+    assert!(view.rpo_s.unwrap() <= 1);
+    assert_eq!(view.last_run.unwrap().state, State::Succeeded);
+    world.act("a", Act::Fail(9, Kind::Denied));
+    world.clock.sleep(Duration::from_secs(13 * 3600)).await;
+    run().await;
+    process.engine.suspend(&source("a"), "ada", "migration").await.unwrap();
+    let view = status().await;
+    let what: Vec<_> = view.problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert_eq!(what.len(), 3, "{what:?}");
+    assert!(what[0].contains("more than 2 intervals ago"), "{what:?}");
+    assert!(what[1].starts_with("the last backup failed: backing up a: as told"), "{what:?}");
+    assert!(what[2].starts_with("its schedule is suspended by ada"), "{what:?}");
+    assert_eq!(view.next_due, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_tell_a_run_from_its_start_to_its_end() {
+    let world = World::new();
+    world.act("a", Act::Take(Duration::from_secs(3)));
+    let process = world.process("p", vec![]);
+    let mut events = process.engine.events();
+    let ask = ask(Action::Backup, "a", None);
+    let (run, _) = process.run(&ask).await.unwrap();
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        assert_eq!((&event.run, &event.source), (&run, &Some(source("a"))));
+        told.push(match event.what {
+            What::Started { .. } => "started",
+            What::Progress(snapshot) => {
+                assert_eq!(snapshot.step, "work");
+                "progress"
+            }
+            What::Finished { took_s, .. } => {
+                assert!((3.0..4.0).contains(&took_s));
+                "finished"
+            }
+        });
+    }
+    assert_eq!(told, ["started", "progress", "progress", "finished"]);
+}
