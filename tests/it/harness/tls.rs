@@ -1,0 +1,28 @@
+//! Certificates for servers on loopback.
+
+use std::path::Path;
+
+use tidekeeper::source::redis::config::Tls;
+
+/// A CA, and a certificate for 127.0.0.1 that it signed, as PEM files in `folder`.
+pub fn certificates(folder: &Path) -> Tls {
+    let ca_key = rcgen::KeyPair::generate().expect("a key");
+    let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).expect("a certificate").pem();
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let leaf_pem = leaf.signed_by(&key, &issuer).expect("a certificate").pem();
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("it is written");
+        Some(path)
+    };
+    Tls {
+        ca_file: write("ca.pem", ca_pem),
+        cert_file: write("cert.pem", leaf_pem),
+        key_file: write("key.pem", key.serialize_pem()),
+        ..Tls::default()
+    }
+}
