@@ -1,5 +1,6 @@
 //! Backs up: takes the RDB of one copy, or of one copy of each shard, straight into the vault.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -333,7 +334,7 @@ fn facts(taken: &[Taken]) -> Map<String, Value> {
 /// What names users' data.
 fn details(taken: &[Taken]) -> Map<String, Value> {
     let mut largest: Vec<&LargeKey> = taken.iter().flat_map(|taken| &taken.summary.largest).collect();
-    largest.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+    largest.sort_by_key(|key| Reverse(key.bytes));
     let keys = largest.into_iter().take(LARGEST).map(|key| {
         json!({
             "db": key.db,

@@ -15,6 +15,7 @@ use super::sentinel;
 use super::server::Info;
 use crate::clock::SharedClock;
 use crate::error::{Error, Kind, Result};
+use std::cmp::Reverse;
 
 /// A replica that has not acknowledged for longer is not taken.
 const LAG_MAX: u64 = 10;
@@ -127,7 +128,7 @@ pub fn in_sync(info: &Info) -> Vec<Address> {
             found.push((number("offset").unwrap_or_default(), Address::new(host, port)));
         }
     }
-    found.sort_by(|a, b| b.0.cmp(&a.0));
+    found.sort_by_key(|(offset, _)| Reverse(*offset));
     found.into_iter().map(|(_, address)| address).collect()
 }
 

@@ -31,8 +31,14 @@ async fn runs_are_listed_newest_first_and_filtered() {
     let all = Filter { limit: 10, ..Filter::default() };
     assert_eq!(listed(all.clone()).await, [waiting.clone(), third.clone(), second.clone(), first.clone()]);
     assert_eq!(listed(Filter { limit: 2, ..all.clone() }).await, [waiting.clone(), third.clone()]);
-    assert_eq!(listed(Filter { source: Some(source("b")), ..all.clone() }).await, [second.clone()]);
-    assert_eq!(listed(Filter { action: Some(Action::Verify), ..all.clone() }).await, [third.clone()]);
+    assert_eq!(
+        listed(Filter { source: Some(source("b")), ..all.clone() }).await,
+        std::slice::from_ref(&second)
+    );
+    assert_eq!(
+        listed(Filter { action: Some(Action::Verify), ..all.clone() }).await,
+        std::slice::from_ref(&third)
+    );
     assert_eq!(listed(Filter { state: Some(State::Failed), ..all.clone() }).await, [second]);
     assert_eq!(listed(Filter { state: Some(State::Requested), ..all.clone() }).await, [waiting]);
     // After a year of silence the newest are still found.

@@ -287,6 +287,9 @@ impl Work for Scripted {
                 Ok(())
             };
             task.guard(slept).await
+            task.guard(async {
+            })
+            .await
         };
         match act.unwrap_or(Act::Take(Duration::from_secs(1))) {
             Act::Take(time) => pause(time).await?,

@@ -1,3 +1,4 @@
+use std::slice::from_ref;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -39,7 +40,7 @@ async fn a_backup_goes_a_grace_after_it_was_proposed_and_leaves_nothing() {
     assert_eq!((second.proposed.len(), &second.pending, second.deleted.len()), (0, &vec![old.clone()], 0));
     estate.pass(Duration::from_secs(1)).await;
     let third = estate.retain(&keep_one()).await.expect("a pass");
-    assert_eq!(third.deleted, [old.clone()]);
+    assert_eq!(third.deleted, from_ref(&old));
     assert!(estate.traces(&old).await.is_empty(), "{:?}", estate.traces(&old).await);
     assert_eq!(estate.traces(&new).await.len(), 3, "manifest, data, proof");
     let fourth = estate.retain(&keep_one()).await.expect("a pass");
@@ -77,9 +78,9 @@ async fn a_plan_that_changed_its_mind_withdraws_the_proposal() {
     estate.pass(2 * DAY).await;
     let keep_two = Policy { retention: Retention { keep_last: 2, ..keep_one().retention }, ..keep_one() };
     let report = estate.retain(&keep_two).await.expect("a pass");
-    assert_eq!(report.withdrawn, [old.clone()]);
+    assert_eq!(report.withdrawn, from_ref(&old));
     let report = estate.retain(&keep_one()).await.expect("a pass");
-    assert_eq!(report.proposed, [old.clone()], "the second proposal has its own grace");
+    assert_eq!(report.proposed, from_ref(&old), "the second proposal has its own grace");
     assert!(report.deleted.is_empty());
     estate.pass(DAY).await;
     assert_eq!(estate.retain(&keep_one()).await.expect("a pass").deleted, [old]);
@@ -124,7 +125,7 @@ async fn a_pillar_that_is_not_whole_stops_the_verdict() {
                 assert!(error.hint_text().expect("a hint").contains("tidekeeper verify"), "{error:?}");
             }
             "proof" => {
-                assert_eq!(outcome.expect("a pass").withdrawn, [old.clone()], "the old one is the last good")
+                assert_eq!(outcome.expect("a pass").withdrawn, from_ref(&old), "the old one is the last good")
             }
             _ => assert!(matches!(outcome.expect("a pass").plan.waits[..], [Wait::Unreadable(..)])),
         }
@@ -141,7 +142,7 @@ async fn what_a_pillar_uses_must_be_whole_too() {
     estate.pass(HOUR).await;
     estate.backup_of(SOURCE, "complete", json!({"requires": [base]})).await;
     let first = estate.retain(&keep_one()).await.expect("a pass");
-    assert_eq!(first.proposed, [old.clone()], "the base stays with what uses it");
+    assert_eq!(first.proposed, from_ref(&old), "the base stays with what uses it");
     estate.pass(DAY).await;
     estate.remove(&layout::artifact(&base, "attempt0", "dump.rdb.zst")).await;
     assert_eq!(estate.retain(&keep_one()).await.expect_err("a broken base").kind(), Kind::Refused);

@@ -1,3 +1,4 @@
+use std::slice::from_ref;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -71,7 +72,7 @@ async fn a_hold_on_a_proposed_backup_closes_the_proposal() {
     estate.pass(HOUR).await;
     estate.backup("complete").await;
     let report = estate.retain(&keep_one()).await.expect("a pass");
-    assert_eq!(report.proposed, [old.clone()]);
+    assert_eq!(report.proposed, from_ref(&old));
     let _held = hold(&estate.vault, &old, "run-a", "anna", "audit", None).await.expect("held");
     let proposals = fate::proposals(&estate.vault, &old).await.expect("read");
     assert_eq!(fate::conclude(&proposals), Fate::Stays);

@@ -143,11 +143,8 @@ async fn line(link: &mut TcpStream) -> String {
 /// `\n`s, then `$EOF:<mark>`.
 async fn mark(link: &mut TcpStream) -> (usize, Vec<u8>) {
     let mut newlines = 0;
-    loop {
-        match link.read_u8().await.expect("a line") {
-            b'\n' => newlines += 1,
-            _ => break,
-        }
+    while link.read_u8().await.expect("a line") == b'\n' {
+        newlines += 1;
     }
     let head = line(link).await;
     let mark = head.strip_prefix("EOF:").expect("the form with a mark");
