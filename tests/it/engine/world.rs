@@ -86,8 +86,7 @@ impl World {
         self.process_on("m", name, Arc::new(self.store.clone()), schedules)
     }
 
-    /// A process on a machine, which sees the vault through `store`. Processes of other machines cannot be
-    /// seen.
+    /// A process on a machine, which sees the vault through `store`. Processes of other machines cannot be seen.
     pub fn process_on(
         &self,
         machine: &str,
@@ -287,9 +286,6 @@ impl Work for Scripted {
                 Ok(())
             };
             task.guard(slept).await
-            task.guard(async {
-            })
-            .await
         };
         match act.unwrap_or(Act::Take(Duration::from_secs(1))) {
             Act::Take(time) => pause(time).await?,
