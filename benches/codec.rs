@@ -1,9 +1,7 @@
 //! What the data path costs: a file (or noise) into a directory vault and back, beside the stock tools.
 //!
-//! `cargo bench --bench codec -- FILE|noise:MIB [--encrypt]` prints a line for each pass: wall and CPU
-//! seconds, MB/s of plain
-//! bytes, and the highest resident memory of this process so far. Run it once for each size: the peak does
-//! not fall.
+//! `cargo bench --bench codec -- FILE|noise:MIB [--encrypt]` prints a line for each pass: wall and CPU seconds, MB/s of plain
+//! bytes, and the highest resident memory of this process so far. Run it once for each size: the peak does not fall.
 //! The stock tools read the same bytes from a pipe: `tee >(sha256sum) | zstd -3 -T0`.
 #![allow(missing_docs)]
 
@@ -89,8 +87,7 @@ impl<'a> Pass<'a> {
         let mb = plain as f64 / 1e6;
         let peak = status("VmHWM:") / 1024;
         println!(
-            "{name:<28} {wall:6.2} s {cpu:6.2} s CPU {:7.0} MB/s {:7.0} MB/s per core {:6.1} % stored, \
-             peak {peak} MiB",
+            "{name:<28} {wall:6.2} s {cpu:6.2} s CPU {:7.0} MB/s {:7.0} MB/s per core {:6.1} % stored, peak {peak} MiB",
             mb / wall,
             mb / cpu,
             stored as f64 / plain as f64 * 100.0

@@ -115,8 +115,7 @@ impl App {
         self.systems.targets.iter().map(|(name, system)| (name, &**system))
     }
 
-    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`. Its name
-    /// becomes part
+    /// A task for what is no run: an inspection, a plan, an extract. It ends after `limit`. Its name becomes part
     /// of keys (of the holds it takes), so only letters, digits and hyphens are left of it.
     pub fn task(&self, name: &str, limit: Duration) -> Task {
         let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
@@ -131,8 +130,7 @@ impl App {
         }
     }
 
-    /// How long the run of an order may take, if nobody says: the longest deadline in the schedule of its
-    /// source,
+    /// How long the run of an order may take, if nobody says: the longest deadline in the schedule of its source,
     /// else an hour.
     pub fn deadline(&self, order: &Order) -> Duration {
         let schedule = order.source.as_ref().and_then(|source| self.config.schedule(source));

@@ -1,7 +1,6 @@
 //! `tidekeeper.yaml` and `schedules/*.yaml`: text -> nodes with spans -> checked structs.
 //!
-//! This file holds what comes out: data that was checked, which the rooms above act on. A source's own part
-//! stays
+//! This file holds what comes out: data that was checked, which the rooms above act on. A source's own part stays
 //! a [`Node`](node::Node) here; `source/<kind>/config.rs` checks it, into the same list of problems.
 
 use std::path::PathBuf;

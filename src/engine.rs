@@ -1,11 +1,8 @@
-//! What runs when, who runs it, and what becomes of it when its process dies. Knows only [`Work`], never a
-//! source.
+//! What runs when, who runs it, and what becomes of it when its process dies. Knows only [`Work`], never a source.
 //!
-//! Everything durable is an object in the vault, and everything that decides is a conditional create: a
-//! process is a value
+//! Everything durable is an object in the vault, and everything that decides is a conditional create: a process is a value
 //! that can be dropped at any await, and the next one reads what is true. Three facts carry the rest:
-//! - a run's id is derived (from its due time, or from who asked with which key), so asking twice is asking
-//! once;
+//! - a run's id is derived (from its due time, or from who asked with which key), so asking twice is asking once;
 //! - an attempt is claimed by creating `<n>.started.json`, so it runs once;
 //! - `<n>.finished.json` says whether another attempt follows, so what is over stays over.
 

@@ -11,8 +11,7 @@ use std::fmt;
 /// What every fallible function of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The class of a failure. Its [`code`](Kind::code) is stable: it is the `code` of an API problem, the
-/// label of
+/// The class of a failure. Its [`code`](Kind::code) is stable: it is the `code` of an API problem, the label of
 /// a metric, and it decides the exit code of the CLI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {

@@ -1,7 +1,6 @@
 //! Tidekeeper: backs up what lives in a Kubernetes cluster on AWS, and proves that it comes back.
 //!
-//! The rooms, from the door to the cellar. A room imports only from rooms below its own line; the tidy test
-//! holds this.
+//! The rooms, from the door to the cellar. A room imports only from rooms below its own line; the tidy test holds this.
 
 pub mod cli;
 

@@ -1,8 +1,6 @@
-//! What is protected: one folder per system, the same files in each. These traits are the seam to all other
-//! rooms.
+//! What is protected: one folder per system, the same files in each. These traits are the seam to all other rooms.
 //!
-//! Both [`Source`] and [`Target`] are built without connecting: after the loss of a cluster the source is
-//! gone, and
+//! Both [`Source`] and [`Target`] are built without connecting: after the loss of a cluster the source is gone, and
 //! still its backups are listed, verified and restored elsewhere.
 
 use std::fmt::Debug;
@@ -69,8 +67,7 @@ pub trait Configured: Debug + Send + Sync {
 /// A system that can be backed up.
 #[async_trait]
 pub trait Source: Debug + Send + Sync {
-    /// Reaches it and tells what a backup would and would not capture, and which rights are missing and
-    /// what that costs.
+    /// Reaches it and tells what a backup would and would not capture, and which rights are missing and what that costs.
     async fn inspect(&self, task: &Task) -> Result<Inspection>;
 
     /// Splits a backup; one slice for most.
@@ -165,8 +162,7 @@ pub struct RestorePlan {
     pub actions: Vec<Action>,
     /// What was looked at; with an `error` among them the plan cannot be executed.
     pub findings: Vec<Finding>,
-    /// Whether the target holds something that would be lost or changed: then the hash is needed as
-    /// confirmation.
+    /// Whether the target holds something that would be lost or changed: then the hash is needed as confirmation.
     pub destructive: bool,
     /// Counts and sizes as they were at the moment of planning; not part of the hash.
     pub live: Vec<String>,

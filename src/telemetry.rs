@@ -1,7 +1,6 @@
 //! What a process tells about itself: logs on stderr, and metrics for Prometheus.
 //!
-//! Metrics are named `tidekeeper_<what>_<unit>`. What is not known is absent, never zero: a gauge that
-//! shows 0 for a source
+//! Metrics are named `tidekeeper_<what>_<unit>`. What is not known is absent, never zero: a gauge that shows 0 for a source
 //! nobody could reach would silence the alarm that should go off.
 
 use std::fmt;
@@ -37,8 +36,7 @@ impl LogFormat {
     }
 }
 
-/// Writes logs from now on into `writer` (stderr, or whatever keeps progress bars in order there); `filter`
-/// is a level
+/// Writes logs from now on into `writer` (stderr, or whatever keeps progress bars in order there); `filter` is a level
 /// (`info`) or directives (`info,tidekeeper::vault=debug`). Only the first call of a process counts.
 ///
 /// # Errors
@@ -148,8 +146,7 @@ impl Default for Metrics {
     }
 }
 
-/// From a tenth of a second (a small backup) to three hours (a terabyte), each bucket three times the one
-/// before.
+/// From a tenth of a second (a small backup) to three hours (a terabyte), each bucket three times the one before.
 fn durations() -> Histogram {
     Histogram::new([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0])
 }

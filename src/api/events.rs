@@ -22,8 +22,7 @@ use crate::task::Snapshot;
 /// How often a run is looked up when this process hears nothing of it: it may be another's.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// `GET /v1/runs/{run}/events`: `run` with the whole run whenever it changed, `progress` while this process
-/// works on
+/// `GET /v1/runs/{run}/events`: `run` with the whole run whenever it changed, `progress` while this process works on
 /// it, `end` with the whole run as the last one.
 pub async fn follow(State(api): State<Api>, Path(run): Path<String>) -> Result<impl IntoResponse, Problem> {
     let run = runs::id(&run)?;

@@ -1,5 +1,4 @@
-//! What stands before every handler. Without authentication, being on this machine is the only credential;
-//! so the API
+//! What stands before every handler. Without authentication, being on this machine is the only credential; so the API
 //! listens on loopback only, and takes care that a browser's page from elsewhere cannot borrow that.
 
 use std::net::SocketAddr;
@@ -28,10 +27,8 @@ pub fn loopback_only(listen: SocketAddr) -> Result<()> {
         return Ok(());
     }
     let why = "others could reach it, and authentication is not configured";
-    Err(Error::new(Kind::Config, format!("listening on {listen}"), why).hint(
-        "set `api.listen` to 127.0.0.1 and a port; reach it from elsewhere by `kubectl \
-         port-forward` or ssh -L",
-    ))
+    Err(Error::new(Kind::Config, format!("listening on {listen}"), why)
+        .hint("set `api.listen` to 127.0.0.1 and a port; reach it from elsewhere by `kubectl port-forward` or ssh -L"))
 }
 
 /// Checks where a request comes from, limits how long it may take, and counts it.
@@ -59,8 +56,7 @@ async fn in_time(api: &Api, request: Request, next: Next) -> Response {
     }
 }
 
-/// A page of another site reaches us under a name of its own (DNS rebinding: `Host` tells), or from its own
-/// place
+/// A page of another site reaches us under a name of its own (DNS rebinding: `Host` tells), or from its own place
 /// (`Origin` tells). Programs send no `Origin`.
 fn check(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));

@@ -13,8 +13,7 @@ pub async fn live() -> Json<Value> {
     Json(json!({ "live": true }))
 }
 
-/// `GET /health/ready`: requests can be served; else 503 that names what is down. A source that is down is
-/// none of
+/// `GET /health/ready`: requests can be served; else 503 that names what is down. A source that is down is none of
 /// this: restarting us does not help it, and its other backups are as readable as ever.
 pub async fn ready(State(api): State<Api>) -> Result<Json<Value>, Problem> {
     let health = api.engine.health();

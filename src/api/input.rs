@@ -1,5 +1,4 @@
-//! What callers send, read strictly: an unknown field is refused with the nearest known one, never passed
-//! over.
+//! What callers send, read strictly: an unknown field is refused with the nearest known one, never passed over.
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
@@ -58,8 +57,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// What serde says, with the nearest known field where one was not known: its message names the unknown one
-/// first and
+/// What serde says, with the nearest known field where one was not known: its message names the unknown one first and
 /// all others after it, each in backquotes.
 fn misread(what: &str, message: &str) -> Problem {
     let problem = Problem::new(StatusCode::BAD_REQUEST, "usage", format!("reading {what}: {message}"));

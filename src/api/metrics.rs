@@ -15,8 +15,7 @@ use crate::engine::work::Status;
 use crate::telemetry::{ProcessFacts, RunEnded, SourceFacts};
 use crate::vault::catalog::{Listing, Row, latest};
 
-/// How long a scrape waits for the vault. Prometheus gives up after ten seconds, and then knows nothing at
-/// all.
+/// How long a scrape waits for the vault. Prometheus gives up after ten seconds, and then knows nothing at all.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -74,8 +74,7 @@ impl Problem {
     }
 }
 
-/// The status that says the most about a class of failures. What the caller got wrong is 4xx; a failure of
-/// a system
+/// The status that says the most about a class of failures. What the caller got wrong is 4xx; a failure of a system
 /// behind us is 5xx, with 503 and 504 where a retry may help.
 fn status_of(kind: Kind) -> StatusCode {
     match kind {

@@ -15,8 +15,7 @@ use crate::app::RestoreWish;
 /// How long planning may take: it reads and checks the whole backup.
 const PLANNING: Duration = Duration::from_secs(15 * 60);
 
-/// `POST /v1/restores`. Without `confirm`: 200 with the plan and its `hash`, and nothing is done. With it:
-/// 202 with the
+/// `POST /v1/restores`. Without `confirm`: 200 with the plan and its `hash`, and nothing is done. With it: 202 with the
 /// run, which plans anew and does nothing if that is not the plan that was confirmed.
 pub async fn create(
     State(api): State<Api>,

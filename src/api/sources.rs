@@ -1,5 +1,4 @@
-//! `/v1/sources`: what is configured. No addresses, no credentials: whoever may read this may still not
-//! reach those.
+//! `/v1/sources`: what is configured. No addresses, no credentials: whoever may read this may still not reach those.
 
 use axum::Json;
 use axum::extract::State;

@@ -21,8 +21,7 @@ impl Holding {
     }
 }
 
-/// Holds `backup` to `purpose`. With a vault that cannot be written to it goes on without: at 3 a.m. a
-/// restore from a
+/// Holds `backup` to `purpose`. With a vault that cannot be written to it goes on without: at 3 a.m. a restore from a
 /// read-only bucket must work, and reading what is deleted meanwhile fails by its hash, not silently.
 pub async fn hold_if_writable(app: &App, backup: &BackupRef, purpose: &str, task: &Task) -> Result<Holding> {
     match hold::hold_for(&app.vault, backup, purpose, task).await {

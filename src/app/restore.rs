@@ -41,8 +41,7 @@ pub struct RestoreWish {
     pub confirm: Option<String>,
 }
 
-/// A wish with its names resolved: what is ordered, so that a restore asked for today means the same
-/// tomorrow.
+/// A wish with its names resolved: what is ordered, so that a restore asked for today means the same tomorrow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Params {
     backup: BackupRef,

@@ -13,8 +13,7 @@ use crate::error::{Error, Result};
 use crate::vault::place::Intent;
 use crate::vault::probe;
 
-/// What runs until it is told to stop. The room that answers over HTTP is not ours to know; `main` hands it
-/// in.
+/// What runs until it is told to stop. The room that answers over HTTP is not ours to know; `main` hands it in.
 pub type Daemon = fn(App, Options, CancellationToken) -> LocalBoxFuture<'static, Result<()>>;
 
 /// Run the daemon: back up what is due, answer over HTTP, until SIGTERM
@@ -41,8 +40,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     Ok(Outcome::verbatim(String::new()))
 }
 
-/// The first signal ends the daemon in order, a second ends it as it is: the next one finds out what was
-/// left.
+/// The first signal ends the daemon in order, a second ends it as it is: the next one finds out what was left.
 fn stop_on_signals(stop: CancellationToken) -> Result<()> {
     let listen = |kind| signal(kind).map_err(|cause| Error::io("listening for signals", cause));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);

@@ -1,7 +1,6 @@
 //! One restore at a time into one target: `claims/<target>/<n>.json`, created like everything that decides.
 //!
-//! A claim holds until it is released, until the attempt that made it has ended, or until its deadline plus
-//! a margin has
+//! A claim holds until it is released, until the attempt that made it has ended, or until its deadline plus a margin has
 //! passed by the store's clock, whichever comes first.
 
 use jiff::Timestamp;

@@ -1,5 +1,4 @@
-//! What people and programs ask of the engine: do this, in the daemon or right here; end that; suspend,
-//! resume.
+//! What people and programs ask of the engine: do this, in the daemon or right here; end that; suspend, resume.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -1,9 +1,7 @@
 //! The daemon of a process: a value with a `tick`. All that it remembers it could read again.
 //!
-//! A tick is a second, and mostly does nothing: leaders, switches and requests are looked at every few
-//! seconds, each due
-//! time costs one look at its run, and nothing ever lists the whole vault but the one search for open
-//! attempts when a
+//! A tick is a second, and mostly does nothing: leaders, switches and requests are looked at every few seconds, each due
+//! time costs one look at its run, and nothing ever lists the whole vault but the one search for open attempts when a
 //! process begins to lead. Only the leader starts runs; every process accepts requests and answers questions.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,8 +106,7 @@ impl Daemon {
         }
     }
 
-    /// Does what is to be done now, and starts what is due. Never fails: what went wrong is in the engine's
-    /// health, and
+    /// Does what is to be done now, and starts what is due. Never fails: what went wrong is in the engine's health, and
     /// the next tick tries again. May be dropped at any await.
     pub async fn tick(&mut self) {
         let engine = self.engine.clone();
@@ -446,8 +443,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Starts nothing more, lets what runs finish for most of `grace`, then asks it to end and waits for
-    /// the rest.
+    /// Starts nothing more, lets what runs finish for most of `grace`, then asks it to end and waits for the rest.
     pub async fn shutdown(mut self, grace: Duration) {
         self.engine.0.closing.store(true, Ordering::SeqCst);
         let last_words = (grace / 4).min(Duration::from_secs(30));
@@ -493,8 +489,7 @@ fn good_backup(record: &Record) -> Option<(SourceName, Timestamp)> {
     (scheduled && good).then(|| Some((started.order.source.clone()?, finished.finished_at)))?
 }
 
-/// A request is forgotten a week after its run ended; one that its own process never began, a week after it
-/// was made.
+/// A request is forgotten a week after its run ended; one that its own process never began, a week after it was made.
 fn is_forgettable(request: &Request, record: &Record, now: Timestamp) -> bool {
     let ended = match record.finished() {
         Some(finished) if record.state(now).is_over() => finished.finished_at,

@@ -1,9 +1,7 @@
 //! What is due now: a pure function of the schedules, the vault's history and the time.
 //!
-//! A due time has a run id that anybody can derive. So nothing is remembered of what was started: whether
-//! the newest due
-//! time of a series was served is one look at its run in the vault. A restart neither loses nor doubles a
-//! run, and no clock
+//! A due time has a run id that anybody can derive. So nothing is remembered of what was started: whether the newest due
+//! time of a series was served is one look at its run in the vault. A restart neither loses nor doubles a run, and no clock
 //! that jumps can make one run twice.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +17,7 @@ use crate::config::{Missed, Schedule, Series, SourceName};
 use crate::error::Result;
 use crate::vault::layout;
 
-/// How late a run may start and still count as on time: what `missed: skip` skips is later than this. A
-/// tick is a
+/// How late a run may start and still count as on time: what `missed: skip` skips is later than this. A tick is a
 /// second; a busy minute or a vault that was slow for a moment is no reason to lose a backup.
 const ON_TIME: SignedDuration = SignedDuration::from_secs(60);
 
@@ -33,8 +30,7 @@ const RETENTION_DEADLINE: Duration = Duration::from_secs(3_600);
 /// The name of the series that retention's runs belong to.
 const AFTER_BACKUP: &str = "after-backup";
 
-/// How far back a series is searched for a due time whose jittered start has come. More than this many due
-/// times
+/// How far back a series is searched for a due time whose jittered start has come. More than this many due times
 /// inside one jitter would be a schedule that nobody means.
 const JITTER_DEPTH: usize = 1_000;
 
@@ -141,8 +137,7 @@ impl Timetable {
 /// What the vault says, as far as `due` needs it.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Where the runs stand that were looked up. One that is not in here is unknown, and unknown is not
-    /// "never started".
+    /// Where the runs stand that were looked up. One that is not in here is unknown, and unknown is not "never started".
     pub runs: BTreeMap<RunId, Next>,
     /// Since when each series is watched, by [`Line::switch`]: older due times are none of ours.
     pub since: BTreeMap<String, Timestamp>,
@@ -173,8 +168,7 @@ pub struct Due {
     pub reason: String,
 }
 
-/// The runs that [`due`] would have to know of. Each series has at most one: the newest due time supersedes
-/// those before.
+/// The runs that [`due`] would have to know of. Each series has at most one: the newest due time supersedes those before.
 pub fn candidates(now: Timestamp, timetable: &Timetable, history: &History) -> Vec<Due> {
     let lines = timetable.lines.iter().filter(|line| !history.suspended.contains(&line.source));
     let series = lines.filter_map(|line| candidate(now, line, history));

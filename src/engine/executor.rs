@@ -14,8 +14,7 @@ use crate::task::Task;
 /// Runs one attempt to its end.
 #[async_trait]
 pub trait Executor: Debug + Send + Sync {
-    /// Returns what the work returned; by itself once the task was cancelled, or past its deadline, and the
-    /// work did not
+    /// Returns what the work returned; by itself once the task was cancelled, or past its deadline, and the work did not
     /// notice. Dropping the future ends the work.
     async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Outcome>;
 }

@@ -21,8 +21,7 @@ impl deletion::Fence for leader::Fence {
     }
 }
 
-/// Knows writers by their claims: an attempt at a backup is claimed, with the backup's id, before its first
-/// byte.
+/// Knows writers by their claims: an attempt at a backup is claimed, with the backup's id, before its first byte.
 #[derive(Clone, Debug)]
 pub struct OpenAttempts {
     vault: Vault,

@@ -40,8 +40,7 @@ pub trait Host: Debug + Send + Sync {
     /// This process.
     fn me(&self) -> &Holder;
 
-    /// Within which leadership passes from a dead process to the next by itself: the cluster (kube-system
-    /// UID), else
+    /// Within which leadership passes from a dead process to the next by itself: the cluster (kube-system UID), else
     /// this machine.
     fn domain(&self) -> &str;
 
@@ -118,8 +117,7 @@ fn line(path: &str) -> String {
     fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// State and start time (fields 3 and 22) of a process, if `/proc` shows it. The second field is the
-/// command's name in
+/// State and start time (fields 3 and 22) of a process, if `/proc` shows it. The second field is the command's name in
 /// parentheses and may hold anything, so fields count from the last parenthesis.
 fn stat(pid: u32) -> Option<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

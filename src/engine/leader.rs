@@ -1,15 +1,11 @@
 //! Who leads: generation n is won by the conditional create of `leaders/<n>.json`.
 //!
-//! Objects are written once, so a leader cannot renew a lease. It need not: whoever wants to follow it in
-//! office looks whether
-//! its process is gone, and where nobody can look (another host, another container) asks:
-//! `leaders/<n>/<nonce>.asked.json`.
-//! A leader answers within [`LOOK_EVERY`]; one that leaves a question open for [`PATIENCE`] is succeeded.
-//! It learns so at
+//! Objects are written once, so a leader cannot renew a lease. It need not: whoever wants to follow it in office looks whether
+//! its process is gone, and where nobody can look (another host, another container) asks: `leaders/<n>/<nonce>.asked.json`.
+//! A leader answers within [`LOOK_EVERY`]; one that leaves a question open for [`PATIENCE`] is succeeded. It learns so at
 //! its next effect, because the fence it passes before each looks for a newer generation.
 //!
-//! Leadership passes by itself only inside one domain (a cluster, a machine). Another domain on the same
-//! vault reads only,
+//! Leadership passes by itself only inside one domain (a cluster, a machine). Another domain on the same vault reads only,
 //! until it is started with `--take-over`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -310,8 +306,7 @@ impl Leadership {
         Ok(())
     }
 
-    /// A question and its answer have served once the asker would ask anew. The question goes first:
-    /// without it nobody
+    /// A question and its answer have served once the asker would ask anew. The question goes first: without it nobody
     /// answers again.
     async fn sweep(&self, generation: u64, nonce: &str, answer: &Entry) -> Result<()> {
         let age = self.vault.clock.now().duration_since(answer.modified);

@@ -68,8 +68,7 @@ pub struct Trace {
     pub open: bool,
 }
 
-/// Visits the traces of all runs whose id is not older than `since` (of all runs, if none), in order. Holds
-/// one page of
+/// Visits the traces of all runs whose id is not older than `since` (of all runs, if none), in order. Holds one page of
 /// keys at a time.
 pub async fn scan(vault: &Vault, since: Option<Timestamp>, mut visit: impl FnMut(Trace)) -> Result<()> {
     let mut after = since.map(layout::runs_since);

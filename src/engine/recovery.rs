@@ -1,9 +1,7 @@
 //! Ends attempts: one's own, and those that a dead process left open.
 //!
-//! An attempt at a backup that did not succeed is given up before its end is written: its manifest is
-//! created as `abandoned`.
-//! Where a manifest is there already, the backup exists, whatever its process thought or lived to say, and
-//! the
+//! An attempt at a backup that did not succeed is given up before its end is written: its manifest is created as `abandoned`.
+//! Where a manifest is there already, the backup exists, whatever its process thought or lived to say, and the
 //! manifest's status is the outcome.
 
 use std::time::Duration;
@@ -25,8 +23,7 @@ use crate::vault::decide::Decision;
 use crate::vault::layout;
 use crate::vault::manifest::{self, Manifest};
 
-/// How long after its deadline an attempt may be closed, and a claim be passed over, though nobody knows
-/// whether its
+/// How long after its deadline an attempt may be closed, and a claim be passed over, though nobody knows whether its
 /// process lives: by then its own deadline has ended it, even if its machine was slow to wake up.
 pub const MARGIN: SignedDuration = SignedDuration::from_mins(15);
 
@@ -151,8 +148,7 @@ fn shut_down(error: &Error) -> Error {
     Error::new(Kind::Cancelled, error.doing(), "the daemon was shut down")
 }
 
-/// Ends an attempt: settles its backup, then writes its end. What counts is returned: somebody may have
-/// been faster.
+/// Ends an attempt: settles its backup, then writes its end. What counts is returned: somebody may have been faster.
 pub(super) async fn close(engine: &Engine, started: &Started, ending: &Ending) -> Result<Finished> {
     let settled = match (ending.outcome, settle(engine, started, ending).await?) {
         (End::Succeeded, _) | (_, None) => ending.clone(),
@@ -178,8 +174,7 @@ async fn settle(engine: &Engine, started: &Started, ending: &Ending) -> Result<O
     }
 }
 
-/// Closes what dead processes left open among the runs not older than `since` (among all, if none). `fence`
-/// is passed
+/// Closes what dead processes left open among the runs not older than `since` (among all, if none). `fence` is passed
 /// before each close.
 ///
 /// # Errors

@@ -1,5 +1,4 @@
-//! Somebody asks for a run. An accepted request is an object in the vault: it survives a crash, and
-//! whichever process leads
+//! Somebody asks for a run. An accepted request is an object in the vault: it survives a crash, and whichever process leads
 //! takes it up. Asking twice with one idempotency key is asking once, over midnight and over restarts alike.
 
 use std::time::Duration;
@@ -113,8 +112,7 @@ pub async fn keys(vault: &Vault) -> Result<Vec<(String, Timestamp)>> {
     Ok(entries.iter().filter_map(key).collect())
 }
 
-/// `requests/<key>/cancel.json`: somebody wants a run to end. `<key>` is the tail of the run's id,
-/// scheduled or requested.
+/// `requests/<key>/cancel.json`: somebody wants a run to end. `<key>` is the tail of the run's id, scheduled or requested.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cancel {
     /// Of this object alone.
@@ -151,8 +149,7 @@ pub async fn cancelled(vault: &Vault, run: &RunId) -> Result<Option<Cancel>> {
     read_json(vault.store.as_ref(), &layout::cancel(run.tail())).await
 }
 
-/// Forgets a request and what was said about it. The request goes last: a crash in between leaves it to be
-/// found again.
+/// Forgets a request and what was said about it. The request goes last: a crash in between leaves it to be found again.
 pub async fn forget(vault: &Vault, key: &str) -> Result<()> {
     for note in list_all(vault.store.as_ref(), &layout::request_notes(key)).await? {
         vault.store.delete(&note.key).await?;

@@ -1,7 +1,6 @@
 //! A run's history as it lies in the vault, and what follows from it. Pure.
 //!
-//! An attempt is two objects: `<n>.started.json`, whose creation *is* the claim, and `<n>.finished.json`.
-//! Attempt n+1
+//! An attempt is two objects: `<n>.started.json`, whose creation *is* the claim, and `<n>.finished.json`. Attempt n+1
 //! starts only after the finish of n, and only if that finish says so: a run that is over never starts again.
 
 use std::time::Duration;
@@ -279,10 +278,8 @@ impl Record {
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// When attempt n+1 may start after attempt n ended `now`; `None` if it would be past the run's deadline.
-/// The pause has a
-/// share of up to a quarter that depends on the run, so that sources that failed together do not come back
-/// together.
+/// When attempt n+1 may start after attempt n ended `now`; `None` if it would be past the run's deadline. The pause has a
+/// share of up to a quarter that depends on the run, so that sources that failed together do not come back together.
 pub fn retry_at(run: &RunId, attempt: u32, now: Timestamp, deadline: Timestamp) -> Option<Timestamp> {
     let doublings = attempt.saturating_sub(1).min(10);
     let pause = (FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE);

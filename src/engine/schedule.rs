@@ -1,9 +1,7 @@
 //! When a series is due: cron or a multiple of a span. Pure.
 //!
-//! Cron is evaluated on civil time, and a civil time is mapped to one instant: the first at which the
-//! zone's clocks show
-//! it or have passed it. So what DST skips is due at the next valid instant, what it repeats is due once,
-//! and due
+//! Cron is evaluated on civil time, and a civil time is mapped to one instant: the first at which the zone's clocks show
+//! it or have passed it. So what DST skips is due at the next valid instant, what it repeats is due once, and due
 //! times stay in order, whatever the zone does.
 
 use std::time::Duration;
@@ -71,8 +69,7 @@ impl Rhythm {
             Rhythm::Every(span) => instant((now.as_nanosecond().div_euclid(*span) + 1) * span),
             Rhythm::Cron(cron, zone) => {
                 let mut civil = last_passed(now, zone);
-                // In a gap several civil times are due at its one end: the first after `now` may need a few
-                // steps.
+                // In a gap several civil times are due at its one end: the first after `now` may need a few steps.
                 loop {
                     civil = cron.find_next_occurrence(&civil, false).ok()?;
                     let due = first_instant(civil, zone)?;
@@ -89,8 +86,7 @@ fn instant(nanoseconds: i128) -> Option<Timestamp> {
     Timestamp::from_nanosecond(nanoseconds).ok()
 }
 
-/// The last civil time, to the second, whose first instant is not after `now`: what the clocks show, except
-/// while they
+/// The last civil time, to the second, whose first instant is not after `now`: what the clocks show, except while they
 /// repeat themselves; then the end of what is repeated.
 fn last_passed(now: Timestamp, zone: &TimeZone) -> civil::DateTime {
     let shown = zone.to_datetime(now);
@@ -120,8 +116,7 @@ fn first_instant(civil: civil::DateTime, zone: &TimeZone) -> Option<Timestamp> {
     let ambiguous = zone.to_ambiguous_timestamp(civil);
     match ambiguous.offset() {
         AmbiguousOffset::Gap { before, .. } => {
-            // Counted on with the old offset, the skipped time lies after the jump: the jump is the one
-            // before it.
+            // Counted on with the old offset, the skipped time lies after the jump: the jump is the one before it.
             let behind = before.to_timestamp(civil).ok()?;
             zone.preceding(plus(behind, 1)).next().map(|transition| transition.timestamp())
         }

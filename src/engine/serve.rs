@@ -12,8 +12,7 @@ use super::Engine;
 use super::daemon::Daemon;
 use crate::error::{Error, Kind, Result};
 
-/// The scheduler's tick follows the wall clock: set back an hour, it is silent for an hour. So no more than
-/// this much
+/// The scheduler's tick follows the wall clock: set back an hour, it is silent for an hour. So no more than this much
 /// monotonic time passes between two ticks, whatever the wall clock does.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -54,8 +53,7 @@ async fn scheduler(ticks: Arc<Notify>) -> Result<JobScheduler, JobSchedulerError
 }
 
 impl Daemon {
-    /// Ticks whenever `ticks` says so, when there is news in this process, and at least every two seconds,
-    /// until `stop`.
+    /// Ticks whenever `ticks` says so, when there is news in this process, and at least every two seconds, until `stop`.
     pub async fn run(mut self, ticks: Arc<Notify>, stop: CancellationToken, grace: Duration) {
         let engine = self.engine().clone();
         loop {

@@ -23,8 +23,7 @@ pub mod source;
 /// How many runs are read at the same time.
 const IN_FLIGHT: usize = 16;
 
-/// How many days back runs are searched: mostly the first window has enough, and then nothing older is
-/// listed.
+/// How many days back runs are searched: mostly the first window has enough, and then nothing older is listed.
 const WINDOWS: [Option<i64>; 3] = [Some(1), Some(8), LONGEST];
 const LONGEST: Option<i64> = Some(31);
 
@@ -193,8 +192,7 @@ impl Engine {
         Ok(Some(view))
     }
 
-    /// The newest runs of the last month, newest first, each without its `detail`. Of a vault where nothing
-    /// has run for
+    /// The newest runs of the last month, newest first, each without its `detail`. Of a vault where nothing has run for
     /// so long, the newest of all.
     pub async fn runs(&self, filter: &Filter) -> Result<Vec<RunView>> {
         let found = self.recent_runs(filter, &WINDOWS).await?;

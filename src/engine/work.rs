@@ -1,5 +1,4 @@
-//! What can be done, without knowing how: the only view that the engine has of sources, retention, scrub
-//! and drills.
+//! What can be done, without knowing how: the only view that the engine has of sources, retention, scrub and drills.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -62,8 +61,7 @@ impl Action {
         }
     }
 
-    /// Whether a failed attempt is followed by another without anybody asking. A restore changes somebody's
-    /// system, so
+    /// Whether a failed attempt is followed by another without anybody asking. A restore changes somebody's system, so
     /// it waits for the operator; the rest comes round again on its own cadence.
     pub fn retries_by_itself(self) -> bool {
         self == Action::Backup

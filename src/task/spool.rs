@@ -1,9 +1,7 @@
 //! Where stored bytes wait on disk until the vault has taken them: bounded, shared by all runs of a process.
 //!
-//! A source must be read at its own speed (a slow reader can cost the server memory), and a vault takes
-//! bytes at its own.
-//! Between them is a file without a name, so that a crash leaves nothing behind. Its bytes count against
-//! one budget
+//! A source must be read at its own speed (a slow reader can cost the server memory), and a vault takes bytes at its own.
+//! Between them is a file without a name, so that a crash leaves nothing behind. Its bytes count against one budget
 //! for the whole process; what the vault has taken is given back to the disk and to the budget.
 
 use std::fs::File;
@@ -24,8 +22,7 @@ use crate::error::{Context, Error, Kind, Result};
 /// The smallest `spool_max` that lets one artifact flow: a part on its way out, and one that fills.
 pub const SPOOL_MIN: u64 = 16 << 20;
 
-/// How long a writer waits for space before it fails. A server hangs up on a replica that does not read, by
-/// default
+/// How long a writer waits for space before it fails. A server hangs up on a replica that does not read, by default
 /// after 60 s; ours is the better message, so it must come first.
 pub const STALL_LIMIT: Duration = Duration::from_secs(50);
 

@@ -1,7 +1,6 @@
 //! Giving a backup up: its manifest is written as `abandoned`, by the same conditional create as a commit.
 //!
-//! Whoever creates the key first has decided. A writer that was only slow finds the key taken, and knows;
-//! what it wrote
+//! Whoever creates the key first has decided. A writer that was only slow finds the key taken, and knows; what it wrote
 //! is then nobody's, and scrub may take it away.
 
 use super::Vault;
@@ -10,8 +9,7 @@ use super::layout::{self, BackupRef, FORMAT};
 use super::manifest::{Contents, Manifest, Status};
 use crate::error::Result;
 
-/// Gives `backup` up because of `why`. `Theirs` is the manifest of whoever decided before: mostly a commit
-/// that came
+/// Gives `backup` up because of `why`. `Theirs` is the manifest of whoever decided before: mostly a commit that came
 /// just in time, so its status is the outcome of the run.
 ///
 /// # Errors

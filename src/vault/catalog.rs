@@ -1,9 +1,7 @@
 //! Which backups there are, and what is said of them.
 //!
-//! The truth is in the keys: a listing of `manifests/` is the list of backups. What the manifests and marks
-//! say is read
-//! once per process and kept as compact rows, since no object is ever rewritten. What cannot be read is
-//! listed with
+//! The truth is in the keys: a listing of `manifests/` is the list of backups. What the manifests and marks say is read
+//! once per process and kept as compact rows, since no object is ever rewritten. What cannot be read is listed with
 //! the reason: an unreadable manifest is a backup in trouble, never an absent one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -29,8 +27,7 @@ pub use self::read::{missing_among, missing_objects, named_objects, read_manifes
 pub use self::resolve::{baseline, latest};
 pub use self::row::{Marks, Proven, Row, Summary};
 
-/// How many objects are read at the same time, over all listings of a process: enough to hide 50 ms of
-/// latency at
+/// How many objects are read at the same time, over all listings of a process: enough to hide 50 ms of latency at
 /// 1,000 objects a second, few enough not to be throttled.
 const IN_FLIGHT: usize = 64;
 
@@ -47,8 +44,7 @@ pub struct Catalog {
 pub struct Listing {
     /// By source, then newest first.
     pub rows: Vec<Row>,
-    /// What is said of backups that have no manifest (any more): leftovers of deletions, for the deleter
-    /// and scrub.
+    /// What is said of backups that have no manifest (any more): leftovers of deletions, for the deleter and scrub.
     pub strays: BTreeMap<BackupRef, Marks>,
     /// Keys in these rooms that nobody here understands.
     pub strange: Vec<Key>,
@@ -279,8 +275,7 @@ impl Listing {
     }
 }
 
-/// Everything under `prefix`, one page after the other; while a page is awaited, what came before is worked
-/// on.
+/// Everything under `prefix`, one page after the other; while a page is awaited, what came before is worked on.
 pub(super) fn entries(store: SharedStore, prefix: String) -> impl Stream<Item = Result<Entry>> + Send {
     let next = move |state: Option<Option<Key>>| {
         let (store, prefix) = (store.clone(), prefix.clone());

@@ -1,7 +1,6 @@
 //! One key decides: a conditional create that knows its own object again.
 //!
-//! An answer can get lost after the store has acted. Then the retry is told that the object exists, and
-//! only reading it
+//! An answer can get lost after the store has acted. Then the retry is told that the object exists, and only reading it
 //! back tells whether it is ours: every deciding object carries its writer's nonce.
 
 use std::time::Duration;
@@ -30,13 +29,11 @@ pub enum Decision<T> {
     Theirs(T),
 }
 
-/// How often an undecided write is tried again before the error is passed on: with the doubling pause
-/// below, 12 s.
+/// How often an undecided write is tried again before the error is passed on: with the doubling pause below, 12 s.
 const TRIES: u32 = 7;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Creates `object` under `key` unless somebody did before; own object read back after a lost answer counts
-/// as ours.
+/// Creates `object` under `key` unless somebody did before; own object read back after a lost answer counts as ours.
 ///
 /// # Errors
 /// Those of the store; `Undecided` only when the store could not be asked for so long that nobody knows.

@@ -1,10 +1,7 @@
-//! Deletes what retention lets go, so that no crash, pause, lost reply or second deleter can cost a backup
-//! that counts.
+//! Deletes what retention lets go, so that no crash, pause, lost reply or second deleter can cost a backup that counts.
 //!
-//! One pass over a source: look (fresh listings, the clocks, the plan), finish what was decided before,
-//! withdraw the
-//! proposals that the plan no longer wants, decide those whose grace has passed, propose the rest. Every
-//! step is an
+//! One pass over a source: look (fresh listings, the clocks, the plan), finish what was decided before, withdraw the
+//! proposals that the plan no longer wants, decide those whose grace has passed, propose the rest. Every step is an
 //! object in the vault, and the next pass, by whichever process, goes on from there:
 //!
 //! ```text
@@ -12,20 +9,13 @@
 //!      -> native resources -> manifest -> data -> marks -> the verdict itself, last of all
 //! ```
 //!
-//! - From the verdict `delete` on, the catalog calls the backup sealed: nobody resolves, restores or relies
-//! on it, so
-//!   nobody can meet one whose data is partly gone. The manifest goes before the data for whoever reads no
-//! verdicts.
-//! - The verdict is the last object to go, so whatever a crash leaves is under a verdict that says what to
-//! do with it.
-//! - Two deleters cannot take each other's pillars: each has its tombstone in the vault before it looks
-//! whether what
-//!   it relies on has one. Were X deleted relying on Y, and Y relying on X, then T(X) < look(Y), which saw
-//! no T(Y),
-//!   so T(X) < look(Y) < T(Y) < look(X), which saw T(X) and did not rely on X. Longer circles break the
-//! same way.
-//! - A deposed leader that wakes up fails at the fence before it proposes or decides. If it was paused just
-//! behind the
+//! - From the verdict `delete` on, the catalog calls the backup sealed: nobody resolves, restores or relies on it, so
+//!   nobody can meet one whose data is partly gone. The manifest goes before the data for whoever reads no verdicts.
+//! - The verdict is the last object to go, so whatever a crash leaves is under a verdict that says what to do with it.
+//! - Two deleters cannot take each other's pillars: each has its tombstone in the vault before it looks whether what
+//!   it relies on has one. Were X deleted relying on Y, and Y relying on X, then T(X) < look(Y), which saw no T(Y),
+//!   so T(X) < look(Y) < T(Y) < look(X), which saw T(X) and did not rely on X. Longer circles break the same way.
+//! - A deposed leader that wakes up fails at the fence before it proposes or decides. If it was paused just behind the
 //!   fence, its verdict rests on a proposal and looks that were sound, and the key has one winner.
 
 use std::time::Duration;
@@ -151,8 +141,7 @@ impl Deleter<'_> {
     /// One pass over the source of `policy`.
     ///
     /// # Errors
-    /// The first one ends the pass: nothing more is decided by a view that is known to be incomplete. What
-    /// was done
+    /// The first one ends the pass: nothing more is decided by a view that is known to be incomplete. What was done
     /// stays done, and the next pass goes on from there.
     pub async fn apply(&self, policy: &Policy) -> Result<Report> {
         let doing = |error: Error| error.while_doing(format!("retention of {}", policy.source));
@@ -264,8 +253,7 @@ impl Deleter<'_> {
         Ok(self.decide_verdict(&row.backup, n, &verdict).await? == Decree::Delete)
     }
 
-    /// The last look before a verdict: an objection that is in the vault by now. What comes later meets the
-    /// verdict's
+    /// The last look before a verdict: an objection that is in the vault by now. What comes later meets the verdict's
     /// key; see [`fate::object`] for why nothing falls in between.
     async fn last_look(&self, row: &Row, now: Timestamp) -> Result<Option<String>> {
         if let Some(holder) = hold::holder(self.vault, &row.backup, now).await? {

@@ -1,8 +1,7 @@
 //! What a manifest refers to instead of holding it: what not everybody may read, and what is too long.
 //!
 //! Both are artifacts of the backup like any other: `details.json`, encrypted where artifacts are, and
-//! `artifacts.json`, never encrypted, so that whoever may delete a backup can see all of it without a
-//! private key.
+//! `artifacts.json`, never encrypted, so that whoever may delete a backup can see all of it without a private key.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,7 @@
 //! Whether a backup stays: its tombstones and their verdicts, and how to object to them.
 //!
-//! The verdict's key decides. A deleter may take a backup only with the verdict `delete`, and whoever needs
-//! the backup
-//! closes every open proposal with `keep` first. Both use the same conditional create, so exactly one of
-//! them wins.
+//! The verdict's key decides. A deleter may take a backup only with the verdict `delete`, and whoever needs the backup
+//! closes every open proposal with `keep` first. Both use the same conditional create, so exactly one of them wins.
 
 use std::collections::BTreeMap;
 
@@ -76,8 +74,7 @@ pub fn next_number(proposals: &Proposals) -> u32 {
     proposals.last_key_value().map_or(1, |(n, _)| n + 1)
 }
 
-/// Notes in `proposals` what the object `entry` named `name` says; `verdict` is its content if it is a
-/// verdict.
+/// Notes in `proposals` what the object `entry` named `name` says; `verdict` is its content if it is a verdict.
 /// Tells whether the name is one of ours.
 pub fn note(
     proposals: &mut Proposals,
@@ -112,20 +109,15 @@ pub async fn proposals(vault: &Vault, backup: &BackupRef) -> Result<Proposals> {
     Ok(proposals)
 }
 
-/// Objects to every open proposal to delete `backup`, because of `why`. Call it *after* the reason is
-/// durable in the
+/// Objects to every open proposal to delete `backup`, because of `why`. Call it *after* the reason is durable in the
 /// vault (a hold, an acceptance): then a deleter either sees that reason, or meets this objection.
 ///
-/// Why no interleaving deletes a backup whose holder got `Ok` here. Let H be the write of the hold, L this
-/// listing of
-/// tombstones, T the write of a tombstone, S its deleter's last look at the holds, V its verdict. A holder
-/// does H < L;
+/// Why no interleaving deletes a backup whose holder got `Ok` here. Let H be the write of the hold, L this listing of
+/// tombstones, T the write of a tombstone, S its deleter's last look at the holds, V its verdict. A holder does H < L;
 /// a deleter does T < S < V, with T in the vault before S begins.
-/// - T < L: the holder sees T and decides its verdict `keep` (or finds `delete`, and does not get `Ok`). V
-/// loses.
+/// - T < L: the holder sees T and decides its verdict `keep` (or finds `delete`, and does not get `Ok`). V loses.
 /// - L < T: then H < L < T < S, so the deleter's last look sees the hold, and it does not decide `delete`.
-/// - All of it is over already: the tombstone is gone before L, but a deletion removes the manifest first
-/// and its
+/// - All of it is over already: the tombstone is gone before L, but a deletion removes the manifest first and its
 ///   verdict last, so the look for the manifest at the end finds none, and the holder does not get `Ok`.
 ///
 /// # Errors

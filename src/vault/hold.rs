@@ -1,9 +1,7 @@
 //! Holds: a held backup is not deleted, whoever asks.
 //!
-//! Operators hold for a reason and a time; restores, verifications, extracts and drills hold what they read
-//! until their
-//! deadline, and a backup that uses another's data holds that one until its own manifest is there. Why a
-//! hold and a
+//! Operators hold for a reason and a time; restores, verifications, extracts and drills hold what they read until their
+//! deadline, and a backup that uses another's data holds that one until its own manifest is there. Why a hold and a
 //! deletion can never both succeed is shown at [`fate::object`].
 
 use std::time::Duration;
@@ -22,8 +20,7 @@ use crate::task::Task;
 /// By how much a run's hold outlives its deadline: as long as others wait before they call a run dead.
 const MARGIN: Duration = Duration::from_secs(15 * 60);
 
-/// A hold that its owner ends with [`release`](Held::release). Dropped instead, it ends at its own time, so
-/// that a
+/// A hold that its owner ends with [`release`](Held::release). Dropped instead, it ends at its own time, so that a
 /// process that dies keeps the backup no longer than its run could have lasted.
 #[derive(Debug)]
 #[must_use]
@@ -44,8 +41,7 @@ impl Held {
 /// Holds `backup` by an operator's word. `name` is new for each hold: the run that took it.
 ///
 /// # Errors
-/// `Usage` for a time that has passed; `Conflict` if the backup is being deleted or the name is taken;
-/// `NotFound`.
+/// `Usage` for a time that has passed; `Conflict` if the backup is being deleted or the name is taken; `NotFound`.
 pub async fn hold(
     vault: &Vault,
     backup: &BackupRef,

@@ -281,8 +281,7 @@ fn prefix(room: &str, source: Option<&SourceName>) -> String {
     }
 }
 
-/// `20261121T060000Z-9d1x4m7qk2ab`: one execution of anything. The time is when it was due or asked for;
-/// the tail says
+/// `20261121T060000Z-9d1x4m7qk2ab`: one execution of anything. The time is when it was due or asked for; the tail says
 /// of what, so that whoever derives it from the same facts gets the same id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -350,8 +349,7 @@ impl fmt::Display for RunId {
     }
 }
 
-/// 12 letters of the SHA-256 over `parts`, each preceded by its length so that no two lists of parts look
-/// alike.
+/// 12 letters of the SHA-256 over `parts`, each preceded by its length so that no two lists of parts look alike.
 pub fn digest(parts: &[&str]) -> String {
     let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     for part in parts {
@@ -371,8 +369,7 @@ pub fn runs_of_day(time: Timestamp) -> String {
     format!("runs/{}/", time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d"))
 }
 
-/// Sorts after every run of its day that is older than `time`, and before all others: where a listing may
-/// begin.
+/// Sorts after every run of its day that is older than `time`, and before all others: where a listing may begin.
 pub fn runs_since(time: Timestamp) -> Key {
     Key::new(format!("{}{}", runs_of_day(time), compact_time(time)))
 }
@@ -475,8 +472,7 @@ pub fn leader(generation: u64) -> Key {
     Key::new(format!("leaders/{generation:010}.json"))
 }
 
-/// `leaders/<n>/<nonce>.asked.json`: somebody asks generation `n` whether it lives. Sorts after
-/// `leaders/<n>.json`.
+/// `leaders/<n>/<nonce>.asked.json`: somebody asks generation `n` whether it lives. Sorts after `leaders/<n>.json`.
 pub fn leader_asked(generation: u64, nonce: &str) -> Key {
     Key::new(format!("leaders/{generation:010}/{nonce}.asked.json"))
 }

@@ -219,8 +219,7 @@ pub enum Codec {
 pub struct Digest {
     /// Their number.
     pub bytes: u64,
-    /// SHA-256, lower-case hex. Empty for plain bytes of an encrypted artifact: a digest would tell whether
-    /// a guess of
+    /// SHA-256, lower-case hex. Empty for plain bytes of an encrypted artifact: a digest would tell whether a guess of
     /// them is right, so it is in [`Details`](super::details::Details), inside age.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sha256: String,

@@ -1,7 +1,6 @@
 //! What is said of a backup after it was made: proofs, holds, acceptance, and its proposed deletion.
 //!
-//! Each is a small JSON object of its own, written once. Times are the store's: whoever reads them may live
-//! in another
+//! Each is a small JSON object of its own, written once. Times are the store's: whoever reads them may live in another
 //! process with another clock.
 
 use jiff::Timestamp;

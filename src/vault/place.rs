@@ -1,5 +1,4 @@
-//! From a place to an opened vault: which store it is, whether a vault is there, and whether this build may
-//! touch it.
+//! From a place to an opened vault: which store it is, whether a vault is there, and whether this build may touch it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -109,8 +108,7 @@ fn none_left(options: &Options, known: &[&str]) -> Result<(), String> {
     Err(format!("there is no option {unknown:?}; did you mean {:?}?", near.unwrap_or(&"")))
 }
 
-/// `format/<n>.json`: which builds may do what here. Objects are never replaced, so a later build that
-/// needs more adds one;
+/// `format/<n>.json`: which builds may do what here. Objects are never replaced, so a later build that needs more adds one;
 /// the highest demands of all count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Format {
@@ -192,8 +190,7 @@ pub async fn init(store: &dyn Store, clock: &dyn Clock) -> Result<Init> {
 /// Checks that a vault is at `store`, and that this build may do there what is intended.
 ///
 /// # Errors
-/// `NotFound` where no vault is: a mistyped place must not look like an estate without backups.
-/// `Unsupported` where a
+/// `NotFound` where no vault is: a mistyped place must not look like an estate without backups. `Unsupported` where a
 /// newer build has said that this one is too old.
 pub async fn open(store: &dyn Store, intent: Intent) -> Result<Format> {
     let doing = || format!("opening the vault at {}", store.location());

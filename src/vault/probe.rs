@@ -1,9 +1,7 @@
-//! Tries a store out before anything is trusted to it: the promises of [`Store`] on which the vault rests,
-//! with small
+//! Tries a store out before anything is trusted to it: the promises of [`Store`] on which the vault rests, with small
 //! objects under `probes/` that are deleted again.
 //!
-//! `init`, `check` and every start of the daemon do this: a store that ignores `If-None-Match` looks fine
-//! until two
+//! `init`, `check` and every start of the daemon do this: a store that ignores `If-None-Match` looks fine until two
 //! daemons each believe that they have won.
 
 use std::time::Duration;
@@ -20,8 +18,7 @@ use crate::clock::{Clock, SharedClock};
 use crate::error::{Error, Kind, Result};
 use crate::finding::{Finding, Severity};
 
-/// How many race for one key, and for how many keys in turn. s3s-fs, which looks before it writes, lets
-/// several win in 37 of
+/// How many race for one key, and for how many keys in turn. s3s-fs, which looks before it writes, lets several win in 37 of
 /// 40 races (measured, 2 cores): five find it out in all but one of 400,000 probes.
 const CREATORS: u32 = 16;
 const RACES: u32 = 5;
@@ -29,8 +26,7 @@ const RACES: u32 = 5;
 /// How far the store's clock may be from ours before nothing is deleted any more.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// Tries everything, cleans up, and tells what it found; `single_writer` makes lost races a warning, for
-/// only one process
+/// Tries everything, cleans up, and tells what it found; `single_writer` makes lost races a warning, for only one process
 /// will ever write.
 ///
 /// # Errors
@@ -46,8 +42,7 @@ pub async fn probe(store: &SharedStore, clock: &SharedClock, single_writer: bool
         Ok(()) => Finding::ok("deletes what it is told to"),
         Err(error) => Finding::error(
             format!("does not delete: {error}"),
-            "without deleting the vault only grows; `tidekeeper permissions` prints the rights that are \
-             needed",
+            "without deleting the vault only grows; `tidekeeper permissions` prints the rights that are needed",
         ),
     });
     findings.extend(store.inspect().await.map_err(|error| error.while_doing(doing()))?);
@@ -167,8 +162,7 @@ impl Probing<'_> {
             true => Finding::ok("lists an object as soon as it exists"),
             false => Finding::error(
                 "an object that was created is not in the listing",
-                "use a store with consistent listings: this one would hide backups from retention and \
-                 restore",
+                "use a store with consistent listings: this one would hide backups from retention and restore",
             ),
         })
     }
@@ -198,14 +192,12 @@ impl Probing<'_> {
             Create::Exists => Finding::ok("completes an upload only onto a free key"),
             Create::Created => Finding::warning(
                 "an upload replaces an object that exists",
-                "data keys are unique, so no backup is lost; a store that enforces `If-None-Match` is \
-                 still better",
+                "data keys are unique, so no backup is lost; a store that enforces `If-None-Match` is still better",
             ),
         })
     }
 
-    /// The store's clock beside ours. Not knowing it stops no backup: only what deletes needs it, and asks
-    /// again.
+    /// The store's clock beside ours. Not knowing it stops no backup: only what deletes needs it, and asks again.
     async fn clocks(&self) -> Finding {
         let advice = "until that is mended nothing is deleted: neither retention nor repair runs";
         match clock_difference(&**self.store, &**self.clock).await {

@@ -71,8 +71,7 @@ enum State {
 pub struct Verified {
     /// So many stored bytes have the SHA-256 that the manifest tells.
     pub stored_bytes: u64,
-    /// So many plain bytes came of them, with the right SHA-256; none if no private key was there to
-    /// decrypt them.
+    /// So many plain bytes came of them, with the right SHA-256; none if no private key was there to decrypt them.
     pub plain_bytes: Option<u64>,
 }
 
@@ -128,8 +127,7 @@ impl BackupReader {
     /// Opens an artifact from its beginning.
     ///
     /// # Errors
-    /// `Damaged` if its object is missing or of another length; `Config` or `Denied` if it is encrypted and
-    /// no
+    /// `Damaged` if its object is missing or of another length; `Config` or `Denied` if it is encrypted and no
     /// private key is there that fits.
     pub async fn open(&self, artifact: &Artifact, task: &Task) -> Result<ArtifactReader> {
         let opened = task.guard(async {
@@ -154,8 +152,7 @@ impl BackupReader {
     /// Reads all of an artifact and checks all that can be checked here.
     ///
     /// # Errors
-    /// As [`open`](Self::open) and [`ArtifactReader::next`]; but without a private key the stored bytes
-    /// alone are checked.
+    /// As [`open`](Self::open) and [`ArtifactReader::next`]; but without a private key the stored bytes alone are checked.
     pub async fn verify(&self, artifact: &Artifact, task: &Task) -> Result<Verified> {
         let stored_bytes = artifact.stored.bytes;
         if artifact.codecs.contains(&Codec::Age) && !self.has_identity() {
@@ -254,8 +251,7 @@ impl ArtifactReader {
     /// The next plain bytes; `None` after the last, when everything was as the manifest says.
     ///
     /// # Errors
-    /// `Damaged` if a hash or a frame is wrong, naming the artifact. What was not handed out by then never
-    /// is.
+    /// `Damaged` if a hash or a frame is wrong, naming the artifact. What was not handed out by then never is.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             if let Some(chunk) = self.ready() {

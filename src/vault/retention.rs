@@ -1,11 +1,8 @@
 //! What is kept, and why. Pure: rows and a policy in, a plan with reasons per line out.
 //!
-//! Two kinds of reasons keep a backup. The policy's rules count what is good: they are applied to the
-//! complete ones
-//! (and accepted suspects) alone, so that a partial one never displaces a complete one, and then to
-//! complete and
-//! partial ones together, so that a source which is always partial has a history too. The safety rules keep
-//! what
+//! Two kinds of reasons keep a backup. The policy's rules count what is good: they are applied to the complete ones
+//! (and accepted suspects) alone, so that a partial one never displaces a complete one, and then to complete and
+//! partial ones together, so that a source which is always partial has a history too. The safety rules keep what
 //! must never go whatever the policy says. What nothing keeps may go, and says on which backups that relies.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,8 +24,7 @@ pub use self::period::Period;
 pub use self::reason::{Reason, Wait};
 pub use self::rows::rows;
 
-/// How long an abandoned manifest stays after its run's deadline: it is what keeps a writer that was paused
-/// (a frozen
+/// How long an abandoned manifest stays after its run's deadline: it is what keeps a writer that was paused (a frozen
 /// virtual machine, a restored one) from committing a backup whose data is gone.
 pub const ABANDONED_STAYS: Duration = Duration::from_secs(30 * 86_400);
 
@@ -189,8 +185,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// `keep_within` takes the younger of a backup's two ages: a writer's clock that was behind, or a vault
-    /// that was
+    /// `keep_within` takes the younger of a backup's two ages: a writer's clock that was behind, or a vault that was
     /// copied, must not make anything old.
     fn keep_young(&mut self) {
         let within = SignedDuration::try_from(self.policy.keep_within).unwrap_or(SignedDuration::MAX);
@@ -254,8 +249,7 @@ impl<'a> Planner<'a> {
             self.keep(row, Reason::Unknown(what.clone()));
         }
         if row.worth == Worth::Abandoned {
-            // The run's deadline is not known here; the grace is longer than any run, so the deadline came
-            // within it.
+            // The run's deadline is not known here; the grace is longer than any run, so the deadline came within it.
             let stays = ABANDONED_STAYS.saturating_add(self.policy.grace);
             let until = row.stored_at.checked_add(stays).unwrap_or(Timestamp::MAX);
             if self.situation.clock.now < until {

@@ -1,10 +1,7 @@
-//! Finds what does not belong or is not as it should be, says what repairing it would do, and does that on
-//! request.
+//! Finds what does not belong or is not as it should be, says what repairing it would do, and does that on request.
 //!
-//! A repair never guesses. Data without a manifest goes only after the manifest was created as `abandoned`,
-//! by the
-//! conditional create that a commit uses too: a writer that lives after all has then lost its backup, never
-//! half of
+//! A repair never guesses. Data without a manifest goes only after the manifest was created as `abandoned`, by the
+//! conditional create that a commit uses too: a writer that lives after all has then lost its backup, never half of
 //! it. And nothing is touched while its writer lives, or while nobody can tell.
 
 use async_trait::async_trait;
@@ -26,8 +23,7 @@ pub use self::repair::{Repair, Repaired};
 pub enum Liveness {
     /// Its run is under way, as far as anybody knows.
     Alive,
-    /// Its run has ended, its process is provably gone, or its deadline and the margin have passed: which
-    /// of these.
+    /// Its run has ended, its process is provably gone, or its deadline and the margin have passed: which of these.
     Dead(String),
     /// No run says so.
     Unknown,

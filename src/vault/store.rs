@@ -20,8 +20,7 @@ pub mod fs;
 pub mod memory;
 pub mod s3;
 
-/// The largest object that [`Store::get`] returns and [`Store::create`] takes: manifests are at most 64
-/// KiB, plans and
+/// The largest object that [`Store::get`] returns and [`Store::create`] takes: manifests are at most 64 KiB, plans and
 /// slices a few MiB. Anything longer goes through [`Store::begin_upload`] and [`Store::read`].
 pub const SMALL_OBJECT_MAX: u64 = 8 << 20;
 
@@ -146,10 +145,8 @@ impl Part {
 const PARTS_PER_SIZE: u64 = 1_000;
 const FIRST_PART: u64 = 8 << 20;
 
-/// The size that part `number` (from 1) of an upload should have: 8 MiB, doubled after every 1,000 parts.
-/// So 10,000 parts,
-/// S3's limit, hold 8 TiB, more than S3's largest object; the last is 4 GiB, less than S3's largest part;
-/// and all up to
+/// The size that part `number` (from 1) of an upload should have: 8 MiB, doubled after every 1,000 parts. So 10,000 parts,
+/// S3's limit, hold 8 TiB, more than S3's largest object; the last is 4 GiB, less than S3's largest part; and all up to
 /// 8 GiB travels in parts of 8 MiB. Other sizes are legal; a directory then has to copy the parts together.
 pub fn part_size(number: u32) -> u64 {
     FIRST_PART << (u64::from(number.saturating_sub(1)) / PARTS_PER_SIZE).min(20)
@@ -166,14 +163,11 @@ pub fn part_offset(number: u32) -> u64 {
 /// An object being written in parts. Dropped without `finish`, it leaves an open upload for scrub.
 #[async_trait]
 pub trait Upload: Send + Sync {
-    /// Stores part `number` (from 1, each but the last at least 5 MiB); calls may run in parallel, and a
-    /// repeated number replaces.
+    /// Stores part `number` (from 1, each but the last at least 5 MiB); calls may run in parallel, and a repeated number replaces.
     async fn put_part(&self, number: u32, part: Part) -> Result<()>;
 
-    /// Makes the object visible, whole and durable, unless the key exists: the same promise as
-    /// [`Store::create`].
-    /// With either answer the upload has ended and its parts are freed; repeated, it answers either and
-    /// changes nothing.
+    /// Makes the object visible, whole and durable, unless the key exists: the same promise as [`Store::create`].
+    /// With either answer the upload has ended and its parts are freed; repeated, it answers either and changes nothing.
     async fn finish(&self) -> Result<Create>;
 
     /// Gives the upload up and frees its parts; repeating it is harmless.
@@ -186,26 +180,22 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Where this is, for people, without credentials: `s3://bucket/prefix` or a path.
     fn location(&self) -> String;
 
-    /// Creates a small object durably; of any number of callers racing for one key exactly one gets
-    /// `Created`.
+    /// Creates a small object durably; of any number of callers racing for one key exactly one gets `Created`.
     async fn create(&self, key: &Key, body: Bytes) -> Result<Create>;
 
     /// Begins an object of any length; nothing is visible under `key` before [`Upload::finish`].
     async fn begin_upload(&self, key: &Key) -> Result<Box<dyn Upload>>;
 
-    /// Reads a small object whole; `None` if the key has none, an error if it is longer than
-    /// [`SMALL_OBJECT_MAX`].
+    /// Reads a small object whole; `None` if the key has none, an error if it is longer than [`SMALL_OBJECT_MAX`].
     async fn get(&self, key: &Key) -> Result<Option<Bytes>>;
 
-    /// Streams a non-empty range in chunks of at most 1 MiB; a range past the end, a missing object and a
-    /// cut are errors.
+    /// Streams a non-empty range in chunks of at most 1 MiB; a range past the end, a missing object and a cut are errors.
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>>;
 
     /// Tells size and age of an object; `None` if the key has none.
     async fn stat(&self, key: &Key) -> Result<Option<Entry>>;
 
-    /// Lists keys that begin with `prefix` and come after `after`; what existed before the call and was not
-    /// deleted is in it.
+    /// Lists keys that begin with `prefix` and come after `after`; what existed before the call and was not deleted is in it.
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Page>;
 
     /// Deletes an object; deleting one that is not there succeeds.
@@ -220,8 +210,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The store's own clock: what `modified` of an object created now would be, to a second.
     async fn now(&self) -> Result<Timestamp>;
 
-    /// Tells what the place's own settings (versioning, lifecycle rules) would do to a vault; what cannot
-    /// be known is said so.
+    /// Tells what the place's own settings (versioning, lifecycle rules) would do to a vault; what cannot be known is said so.
     async fn inspect(&self) -> Result<Vec<Finding>> {
         Ok(Vec::new())
     }

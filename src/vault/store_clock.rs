@@ -1,9 +1,7 @@
 //! Whether time can be trusted enough to delete by it.
 //!
-//! Ages are counted by the store's clock, which no other daemon's fault can move. It is believed only while
-//! three
-//! witnesses agree: our wall clock, our monotonic clock, and the newest object that the store holds. Where
-//! the vault is
+//! Ages are counted by the store's clock, which no other daemon's fault can move. It is believed only while three
+//! witnesses agree: our wall clock, our monotonic clock, and the newest object that the store holds. Where the vault is
 //! a directory the store's clock is our own, and the last two are all there is.
 
 use std::sync::Mutex;
@@ -15,18 +13,15 @@ use super::store::Store;
 use crate::clock::SharedClock;
 use crate::error::Result;
 
-/// The farthest that the store's clock and ours may be apart; also the largest step of the wall clock that
-/// is not a
+/// The farthest that the store's clock and ours may be apart; also the largest step of the wall clock that is not a
 /// jump. S3 itself refuses requests that are 15 min off.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// How long the wall clock must run evenly after a jump: the default grace, so that no proposal made before
-/// a jump
+/// How long the wall clock must run evenly after a jump: the default grace, so that no proposal made before a jump
 /// can ripen by it.
 pub const STEADY: Duration = Duration::from_secs(24 * 3600);
 
-/// How far the newest object may lie ahead of the store's clock: both are in whole seconds, of several
-/// machines.
+/// How far the newest object may lie ahead of the store's clock: both are in whole seconds, of several machines.
 const ROUNDING: Duration = Duration::from_secs(5);
 
 /// Whether time can be trusted.
@@ -69,8 +64,7 @@ impl StoreClock {
         StoreClock { clock, watch: Mutex::new(watch) }
     }
 
-    /// Reads the store's clock. `newest` is the latest creation time among all objects seen *before* this
-    /// call.
+    /// Reads the store's clock. `newest` is the latest creation time among all objects seen *before* this call.
     ///
     /// # Errors
     /// Those of [`Store::now`].

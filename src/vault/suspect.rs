@@ -1,20 +1,16 @@
 //! Is a new backup too good to be true, or too small? Pure.
 //!
-//! A Redis that was flushed, a cluster whose API hid half of its groups, an export that ran into the wrong
-//! namespace:
-//! each gives a backup that is in perfect order, and worthless. Such a backup is stored, but as `suspect`:
-//! it does not
+//! A Redis that was flushed, a cluster whose API hid half of its groups, an export that ran into the wrong namespace:
+//! each gives a backup that is in perfect order, and worthless. Such a backup is stored, but as `suspect`: it does not
 //! count in any retention rule until an operator accepts it.
 
 use super::manifest::{Omission, Status};
 
-/// A backup is measured by so many good ones before it: more than a day of them at every 6 h, so that data
-/// that comes
+/// A backup is measured by so many good ones before it: more than a day of them at every 6 h, so that data that comes
 /// and goes with the hour (sessions, caches) is compared with its quiet hours too.
 pub const PREDECESSORS: usize = 5;
 
-/// Below a half of the *smallest* predecessor is far smaller. Sources shrink by TTLs, deletions and
-/// clean-ups; that one
+/// Below a half of the *smallest* predecessor is far smaller. Sources shrink by TTLs, deletions and clean-ups; that one
 /// loses half against the quietest of five is an accident, or news that deserve an operator's word.
 const ITEMS_LEFT: (u64, u64) = (1, 2);
 
@@ -33,8 +29,7 @@ pub struct Size {
     pub bytes: u64,
 }
 
-/// The status a new backup deserves, and why if it is not `complete`. `predecessors` are the good backups
-/// before it,
+/// The status a new backup deserves, and why if it is not `complete`. `predecessors` are the good backups before it,
 /// newest first, as [`baseline`](super::catalog::baseline) gives them.
 pub fn judge(new: Size, omissions: &[Omission], predecessors: &[Size]) -> (Status, Option<String>) {
     if let Some(suspicion) = suspicion(new, predecessors) {

@@ -33,8 +33,7 @@ pub struct Verification {
 /// Reads all of `reader`'s backup, under a hold, and records what was found as a proof.
 ///
 /// # Errors
-/// Whatever kept it from looking (the store does not answer, no private key): then nothing is recorded,
-/// since an
+/// Whatever kept it from looking (the store does not answer, no private key): then nothing is recorded, since an
 /// answer that did not come is not damage. Damage is no error here; it is the outcome.
 pub async fn verify(reader: &BackupReader, task: &Task) -> Result<Verification> {
     let vault = &reader.vault;
@@ -52,8 +51,7 @@ pub async fn verify(reader: &BackupReader, task: &Task) -> Result<Verification> 
     Ok(found)
 }
 
-/// Reads all of `reader`'s backup and tells what it found; writes nothing, so it works on a vault that is
-/// read-only.
+/// Reads all of `reader`'s backup and tells what it found; writes nothing, so it works on a vault that is read-only.
 ///
 /// # Errors
 /// As [`verify`].
@@ -126,8 +124,7 @@ async fn record(vault: &Vault, found: &Verification, task: &Task) -> Result<()> 
     task.guard(prove(vault, &found.backup, &proof)).await
 }
 
-/// Records a proof of `backup`. A run that found the same before has recorded it already; one that finds
-/// something
+/// Records a proof of `backup`. A run that found the same before has recorded it already; one that finds something
 /// else now (the disk rots while it looks) adds a second proof.
 ///
 /// # Errors
@@ -164,8 +161,7 @@ pub async fn newest_proof(vault: &Vault, backup: &BackupRef) -> Result<Option<Pr
     Ok(newest)
 }
 
-/// Refuses a backup that was found damaged and not found whole since: for restores, before the target is
-/// touched.
+/// Refuses a backup that was found damaged and not found whole since: for restores, before the target is touched.
 ///
 /// # Errors
 /// `Damaged`, with the run that found it; those of the store.

@@ -56,8 +56,7 @@ struct Written {
     artifacts: Vec<Artifact>,
 }
 
-/// An artifact being written. Dropped before `finish`, it leaves nothing but an open upload, which it
-/// aborts in the background.
+/// An artifact being written. Dropped before `finish`, it leaves nothing but an open upload, which it aborts in the background.
 #[derive(Debug)]
 pub struct ArtifactWriter {
     name: String,
@@ -78,19 +77,16 @@ pub struct Capture {
     pub origin: Option<Origin>,
     /// Of which moment.
     pub consistency: Option<Consistency>,
-    /// Counts and digests that anybody who reads the bucket may see. (With encryption, the digests move
-    /// into age.)
+    /// Counts and digests that anybody who reads the bucket may see. (With encryption, the digests move into age.)
     pub contents: Contents,
-    /// More of the same that names users' data (largest keys): stored as artifact `details.json`, encrypted
-    /// where artifacts are.
+    /// More of the same that names users' data (largest keys): stored as artifact `details.json`, encrypted where artifacts are.
     pub details: Map<String, Value>,
     /// What was asked for and is not in. With any, the backup is `partial`.
     pub omissions: Vec<Omission>,
 }
 
 impl Capture {
-    /// Adds what another slice of the same backup says. Two slices are of two moments, even if each is of
-    /// one.
+    /// Adds what another slice of the same backup says. Two slices are of two moments, even if each is of one.
     pub fn absorb(&mut self, slice: Capture) {
         self.origin = self.origin.take().or(slice.origin);
         self.consistency = match (self.consistency.take(), slice.consistency) {
@@ -192,12 +188,10 @@ impl BackupWriter {
         })
     }
 
-    /// Writes the manifest with `status`. The backup exists from here on. `complete` becomes `partial` if
-    /// there are omissions.
+    /// Writes the manifest with `status`. The backup exists from here on. `complete` becomes `partial` if there are omissions.
     ///
     /// # Errors
-    /// `Conflict` if another process closed the run; `Damaged` if an artifact's object is not there as it
-    /// was written.
+    /// `Conflict` if another process closed the run; `Damaged` if an artifact's object is not there as it was written.
     pub async fn commit(self, capture: Capture, status: Status, reason: Option<String>) -> Result<Manifest> {
         let doing = format!("committing backup {}", self.backup);
         self.try_commit(capture, status, reason).await.map_err(|error| error.while_doing(doing))
@@ -315,11 +309,9 @@ impl BackupWriter {
     }
 }
 
-/// Gives a backup up: writes its manifest as abandoned, unless one is there. Who gets `Theirs` follows its
-/// status.
+/// Gives a backup up: writes its manifest as abandoned, unless one is there. Who gets `Theirs` follows its status.
 ///
-/// `deadline` is when the run had to have ended: until then its writer may still store data, which is
-/// cleaned later.
+/// `deadline` is when the run had to have ended: until then its writer may still store data, which is cleaned later.
 pub async fn abandon(
     vault: &Vault,
     backup: &BackupRef,

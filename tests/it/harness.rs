@@ -12,8 +12,7 @@ pub mod tls;
 use std::net::TcpListener;
 use std::time::Duration;
 
-/// A port that was free a moment ago. The kernel hands out others first, so a clash is rare; starters retry
-/// on one.
+/// A port that was free a moment ago. The kernel hands out others first, so a clash is rare; starters retry on one.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .and_then(|socket| socket.local_addr())

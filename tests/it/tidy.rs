@@ -67,8 +67,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All text files that are tracked or about to be; in an unpacked archive without git, all below the known
-/// folders.
+/// All text files that are tracked or about to be; in an unpacked archive without git, all below the known folders.
 fn files() -> Vec<File> {
     let read = |path: PathBuf| {
         let name =

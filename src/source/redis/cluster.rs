@@ -1,9 +1,7 @@
 //! A Redis Cluster as one of its nodes sees it: which shards there are, and who serves them. Pure.
 //!
-//! `CLUSTER NODES` is the one description that every version has. A line is `<id>
-//! <ip:port@cport[,hostname]> <flags>
-//! <master> <ping> <pong> <epoch> <link> <slot> ...`; a slot is a number, a range, or `[7->-id]`,
-//! `[7-<-id]` while it moves.
+//! `CLUSTER NODES` is the one description that every version has. A line is `<id> <ip:port@cport[,hostname]> <flags>
+//! <master> <ping> <pong> <epoch> <link> <slot> ...`; a slot is a number, a range, or `[7->-id]`, `[7-<-id]` while it moves.
 
 use serde::Serialize;
 

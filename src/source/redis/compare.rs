@@ -1,7 +1,6 @@
 //! Compares what a target holds with what a backup says it should. Pure.
 //!
-//! A key with a time to live may have ended since the backup; one without may not be missing. So the keys
-//! without are
+//! A key with a time to live may have ended since the backup; one without may not be missing. So the keys without are
 //! counted exactly, and a database may lack as many as have ended in all.
 
 use serde_json::Value;

@@ -2,14 +2,10 @@
 //!
 //! ```yaml
 //! redis:
-//!   url: redis://redis.prod.svc:6379       # or rediss:// for TLS, or sentinel: { master: mymaster,
-//! addresses: [...] }
-//!   username: backup                       # an ACL user; without it the password is that of the default
-//! user
-//!   password_file: /run/secrets/redis      # or password: ${REDIS_PASSWORD}; the file is read anew for
-//! each connection
-//!   tls: { ca_file: ca.pem }               # further: cert_file and key_file, server_name,
-//! insecure_skip_verify
+//!   url: redis://redis.prod.svc:6379       # or rediss:// for TLS, or sentinel: { master: mymaster, addresses: [...] }
+//!   username: backup                       # an ACL user; without it the password is that of the default user
+//!   password_file: /run/secrets/redis      # or password: ${REDIS_PASSWORD}; the file is read anew for each connection
+//!   tls: { ca_file: ca.pem }               # further: cert_file and key_file, server_name, insecure_skip_verify
 //!   prefer_replica: true                   # back up from a replica where one is in sync
 //!   listen: 0.0.0.0:0                      # where a target dials us during a restore,
 //!   advertise: tidekeeper.ops.svc:7600     # and under which address it finds us

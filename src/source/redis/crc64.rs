@@ -1,7 +1,6 @@
 //! The CRC64 that ends an RDB and a `DUMP` payload: Jones' polynomial, reflected, from 0, no final xor.
 //!
-//! Source: `src/crc64.c` of Redis; the check value of `123456789` is `e9c6d914c4b8d9ca`. Sixteen bytes a
-//! round, with
+//! Source: `src/crc64.c` of Redis; the check value of `123456789` is `e9c6d914c4b8d9ca`. Sixteen bytes a round, with
 //! a table for each: the sum is taken of every byte of every backup.
 
 /// `0xad93d23594c935a9` with its bits reversed.

@@ -48,8 +48,7 @@ impl Estate {
         Ok(Estate { address, identity: Identity { id, label }, server, slots })
     }
 
-    /// Opens a connection to each master, and makes sure that the one that is there is the one that was
-    /// asked: a name
+    /// Opens a connection to each master, and makes sure that the one that is there is the one that was asked: a name
     /// may lead to several servers.
     pub async fn connect(&self, settings: &Settings, clock: &SharedClock) -> Result<Vec<Connection>> {
         let mut links = Vec::new();
@@ -81,8 +80,7 @@ fn no_masters(address: &Address) -> Error {
     Error::new(Kind::Unready, format!("asking {address} for the masters of its cluster"), "it knows none")
 }
 
-/// A cluster has no name of its own. The least of the ids of its nodes stays the same through failovers,
-/// moved slots
+/// A cluster has no name of its own. The least of the ids of its nodes stays the same through failovers, moved slots
 /// and added nodes; only when that one node is forgotten, the cluster is another one to us.
 async fn cluster_id(link: &mut Connection) -> Result<String> {
     let nodes = link.ask(&["CLUSTER", "NODES"]).await?.text().unwrap_or_default();

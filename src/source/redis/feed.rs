@@ -6,8 +6,7 @@ use tokio::sync::mpsc;
 use crate::error::Result;
 use crate::vault::reader::ArtifactReader;
 
-/// The plain bytes of an RDB, in order. It ends after the last, but also if whoever reads was stopped: only
-/// the number
+/// The plain bytes of an RDB, in order. It ends after the last, but also if whoever reads was stopped: only the number
 /// of bytes tells a whole one from a cut one.
 pub type Feed = mpsc::Receiver<Result<Bytes>>;
 

@@ -2,8 +2,7 @@
 
 /// A pattern: `*`, `?`, `[abc]`, `[^a-z]`, and `\` before a letter that means itself.
 ///
-/// The rules are those of `stringmatchlen` in `src/util.c` of Redis, on bytes. A `*` that has to be taken
-/// back is tried
+/// The rules are those of `stringmatchlen` in `src/util.c` of Redis, on bytes. A `*` that has to be taken back is tried
 /// once for each byte, so no pattern costs more than pattern times key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Vec<Piece>);

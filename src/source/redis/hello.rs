@@ -1,7 +1,6 @@
 //! Who a server is, as far as it says so to everybody who is logged in.
 //!
-//! `HELLO` (6.0) needs no right at all (`CMD_NO_AUTH` in `acl.c`): so a node of a cluster, whose RDB is
-//! only a part, is
+//! `HELLO` (6.0) needs no right at all (`CMD_NO_AUTH` in `acl.c`): so a node of a cluster, whose RDB is only a part, is
 //! never taken for the whole, whatever the user may do.
 
 use super::connection::Connection;

@@ -1,7 +1,6 @@
 //! Looks at a Redis for `check`: what a backup would capture, which rights are missing, and what that costs.
 //!
-//! Nothing here has an effect on the server. Rights are found by trying, since only administrators may ask
-//! for them.
+//! Nothing here has an effect on the server. Rights are found by trying, since only administrators may ask for them.
 
 use futures_util::{StreamExt, stream};
 
@@ -113,8 +112,7 @@ fn described(hello: &Hello) -> String {
     }
 }
 
-/// Tries what a backup needs. A `PSYNC` in one packet behind a `PING` is refused, because the answer to the
-/// `PING` is
+/// Tries what a backup needs. A `PSYNC` in one packet behind a `PING` is refused, because the answer to the `PING` is
 /// still pending (`syncCommand` in `replication.c`); but only after the rights were looked at.
 async fn replication_rights(connection: &mut Connection) -> Result<Vec<Finding>> {
     let mut missing = Vec::new();
@@ -154,8 +152,7 @@ fn is_refused(reply: &Reply) -> bool {
 
 async fn info(connection: &mut Connection, findings: &mut Vec<Finding>) -> Result<Option<Info>> {
     let Some(reply) = connection.try_ask(&["INFO"]).await? else {
-        let advice = "no replica is found to back up from, so the master pays the fork; and its memory \
-         is not looked \
+        let advice = "no replica is found to back up from, so the master pays the fork; and its memory is not looked \
                       at. Run `ACL SETUSER USER +info`";
         findings.push(warning("the user lacks +info", advice));
         return Ok(None);
@@ -176,8 +173,7 @@ async fn settings_of_server(connection: &mut Connection) -> Result<Vec<Finding>>
         return Ok(vec![warning("the user lacks +config|get", advice)]);
     };
     if diskless == "no" {
-        let advice = "each backup writes a whole RDB to the server's `dir` and replaces its dump.rdb: \
-         see that there is \
+        let advice = "each backup writes a whole RDB to the server's `dir` and replaces its dump.rdb: see that there is \
                       room for two, or set repl-diskless-sync yes";
         findings.push(warning("repl-diskless-sync is no", advice));
     }
@@ -209,8 +205,7 @@ fn state(info: &Info) -> Vec<Finding> {
     let used = info.number("used_memory").unwrap_or_default();
     let total = info.number("total_system_memory").unwrap_or_default();
     if total > 0 && used > total / 2 {
-        let advice = "while a backup's fork lives, every page that is written is copied: under heavy \
-         writes it may run \
+        let advice = "while a backup's fork lives, every page that is written is copied: under heavy writes it may run \
                       out of memory. Back up from a replica, or give it more";
         findings.push(warning(format!("it uses {used} of {total} bytes of its machine's memory"), advice));
     }
@@ -239,8 +234,7 @@ fn origin_of(settings: &Settings, node: &Node) -> Vec<Finding> {
     if node.watched == Some(true) || matches!(settings.place, Place::Sentinel(_)) {
         findings.push(warning(
             "Sentinels watch this master",
-            "while a backup runs they take us for a replica (port 0) and remember it until `SENTINEL \
-             RESET`: back up \
+            "while a backup runs they take us for a replica (port 0) and remember it until `SENTINEL RESET`: back up \
              from a replica (prefer_replica: true)",
         ));
     }

@@ -1,11 +1,8 @@
 //! The master's half of replication: takes one replica, gives it one RDB, and waits until it is loaded.
 //!
-//! The RDB goes out in the form `$EOF:<mark>` although its length is known. With the mark the replica
-//! acknowledges
-//! the moment it has loaded (with a length it waits for its next second), and the last word is ours:
-//! without the
-//! mark nothing is loaded. Nothing follows the mark, because a replica that loads straight from the socket
-//! reads
+//! The RDB goes out in the form `$EOF:<mark>` although its length is known. With the mark the replica acknowledges
+//! the moment it has loaded (with a length it waits for its next second), and the last word is ours: without the
+//! mark nothing is loaded. Nothing follows the mark, because a replica that loads straight from the socket reads
 //! ahead and drops what it finds there. `+CONTINUE` is never answered.
 //! Protocol: `replication.c` of Redis, `syncWithMaster` and `readSyncBulkPayload`.
 
@@ -36,8 +33,7 @@ pub struct Guest {
     pub label: String,
     /// From where it may dial.
     pub addresses: Vec<IpAddr>,
-    /// Its `master_replid`. A master that is told to follow another asks to go on from its own history, by
-    /// this id of
+    /// Its `master_replid`. A master that is told to follow another asks to go on from its own history, by this id of
     /// 160 random bits, so the id shows that the caller is the server that was told.
     pub replid: String,
     /// What it logs in with; `None` where it has no `masterauth`, or where its configuration may not be read.
@@ -56,8 +52,7 @@ pub struct Login {
 /// What is served.
 #[derive(Debug)]
 pub struct Offer {
-    /// 40 letters: the history that the data belongs to. After its promotion the target names it as
-    /// `master_replid2`.
+    /// 40 letters: the history that the data belongs to. After its promotion the target names it as `master_replid2`.
     pub replid: String,
     /// The offset in that history.
     pub offset: u64,
@@ -70,13 +65,11 @@ pub struct Offer {
 /// How long each silence may last.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// From `REPLICAOF` until the right caller has said what it wants. A server dials at once, or within
-    /// its next second.
+    /// From `REPLICAOF` until the right caller has said what it wants. A server dials at once, or within its next second.
     pub dial: Duration,
     /// Between two steps of a caller's handshake.
     pub handshake: Duration,
-    /// Without a byte taken or heard, once the transfer began: the default `repl-timeout`, by which a real
-    /// master and
+    /// Without a byte taken or heard, once the transfer began: the default `repl-timeout`, by which a real master and
     /// a real replica give each other up.
     pub silence: Duration,
 }
@@ -143,8 +136,7 @@ pub struct Master {
 impl Master {
     /// Waits for the target to dial, sends the RDB, and returns when the target says that it has loaded it.
     ///
-    /// Whatever goes wrong before that, the link is cut without the mark, so the target does not take the
-    /// data on.
+    /// Whatever goes wrong before that, the link is cut without the mark, so the target does not take the data on.
     /// The listener is closed as soon as the target is in.
     pub async fn serve(&self, listener: Listener, offer: Offer) -> Result<()> {
         let Session { mut commands, out } = self.admit(listener).await?;
@@ -242,8 +234,7 @@ impl Master {
         out.flush().await.doing(self.doing())
     }
 
-    /// Newlines keep the target waiting while the vault is slow; it gives up after a silence of
-    /// `repl-timeout`.
+    /// Newlines keep the target waiting while the vault is slow; it gives up after a silence of `repl-timeout`.
     async fn first_chunk(
         &self,
         out: &mut WriteHalf<Link>,
@@ -363,8 +354,7 @@ pub enum Answer {
     Refuse(&'static str, &'static str),
 }
 
-/// Decides on one command of a caller. Any capability is taken note of and none is used, so a newer server
-/// falls back
+/// Decides on one command of a caller. Any capability is taken note of and none is used, so a newer server falls back
 /// to what all versions speak.
 pub fn answer(words: &[Vec<u8>], guest: &Guest, logged_in: &mut bool) -> Answer {
     let Some((verb, rest)) = words.split_first() else { return Answer::Reply("") };

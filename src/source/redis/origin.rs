@@ -1,7 +1,6 @@
 //! Where the data is, and which copy of it a backup is taken from.
 //!
-//! A replica is preferred: the fork is paid there, and a Sentinel, which counts the replicas of masters
-//! only, does not
+//! A replica is preferred: the fork is paid there, and a Sentinel, which counts the replicas of masters only, does not
 //! take us for one. Whatever speaks against a replica is noted, and the master is used.
 
 use super::address::Address;
@@ -115,8 +114,7 @@ fn replica(address: Address) -> Copy {
     Copy { address, replica: true }
 }
 
-/// `slave0:ip=10.0.0.8,port=6379,state=online,offset=1234,lag=0`, those furthest on first. Port 0 is a
-/// backup client.
+/// `slave0:ip=10.0.0.8,port=6379,state=online,offset=1234,lag=0`, those furthest on first. Port 0 is a backup client.
 pub fn in_sync(info: &Info) -> Vec<Address> {
     let mut found = Vec::new();
     for line in (0..).map(|n| info.text(&format!("slave{n}"))).take_while(|line| !line.is_empty()) {
@@ -156,8 +154,7 @@ pub async fn attach(copies: &Copies, settings: &Settings, clock: &SharedClock) -
             Ok(transfer) => {
                 if !transfer.rdb_only {
                     notes.push(format!(
-                        "{} does not know `REPLCONF rdb-only` (6.2): it held all writes in memory \
-                         during the transfer",
+                        "{} does not know `REPLCONF rdb-only` (6.2): it held all writes in memory during the transfer",
                         copy.address
                     ));
                 }

@@ -13,8 +13,7 @@ const LOOK: &str = "+info +cluster|nodes +config|get +pubsub|numsub";
 const SENTINEL: &str = "+sentinel|get-master-addr-by-name +sentinel|slaves";
 
 /// To be followed, to look before and after, and for the way by `RESTORE` commands.
-const RESTORE: &str = "+ping +info +config|get +client|info +command|info +pubsub|numsub +cluster \
- +select +dbsize \
+const RESTORE: &str = "+ping +info +config|get +client|info +command|info +pubsub|numsub +cluster +select +dbsize \
                        +replicaof +restore +del +flushall +function";
 
 /// The lines for a Redis with these settings.

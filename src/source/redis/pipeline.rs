@@ -1,9 +1,7 @@
 //! Restores by pipelined `RESTORE` commands: into a cluster, past a firewall, or some keys only.
 //!
-//! Each server has a lane: a writer that sends batches, and a reader that counts answers at the same time,
-//! so neither
-//! side waits for the other. What is on its way is bounded by the number of batches; nothing waits for a
-//! round trip but
+//! Each server has a lane: a writer that sends batches, and a reader that counts answers at the same time, so neither
+//! side waits for the other. What is on its way is bounded by the number of batches; nothing waits for a round trip but
 //! the change of a database, because a `SELECT` that failed would send keys into the wrong one.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,8 +32,7 @@ const REASONS: usize = 32;
 const QUEUED: usize = 8;
 const UNANSWERED: usize = 32;
 
-/// A server that takes nothing and answers nothing for so long is given up. One value of 512 MiB takes
-/// seconds.
+/// A server that takes nothing and answers nothing for so long is given up. One value of 512 MiB takes seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long a target that takes nothing more may take to say why.

@@ -1,8 +1,6 @@
-//! Decides, from what a backup holds and what a server says of itself, how the data can get in and what
-//! speaks against it.
+//! Decides, from what a backup holds and what a server says of itself, how the data can get in and what speaks against it.
 //!
-//! Pure. The stakes: a database number, a type or a sum that a Redis does not like ends it (`exit(1)` in
-//! `rdb.c`), and
+//! Pure. The stakes: a database number, a type or a sum that a Redis does not like ends it (`exit(1)` in `rdb.c`), and
 //! a version that it does not know empties it.
 
 use serde::{Deserialize, Serialize};
@@ -350,8 +348,7 @@ fn holds_both(server: &Server) -> bool {
     server.diskless_load.as_deref() == Some("swapdb")
 }
 
-/// A replica ignores `maxmemory`, and evicts or refuses once it is promoted; so what does not fit is
-/// refused before.
+/// A replica ignores `maxmemory`, and evicts or refuses once it is promoted; so what does not fit is refused before.
 fn memory(survey: &Survey, server: &Server, both: bool) -> Vec<Finding> {
     let Some(new) = survey.memory() else {
         return vec![warning(

@@ -1,11 +1,8 @@
 //! The RDB format, walked while it streams: opcodes and lengths, never values.
 //!
-//! Source of the format: `src/rdb.h` and `src/rdb.c` of Redis (versions 1 to 12) and of Valkey (version
-//! 80). The
-//! [`Walker`] is a push parser: it takes chunks cut anywhere, hands each value on as the very bytes it is
-//! made of, and
-//! holds no more than one key and one token at a time. It believes nothing: a length is followed, never
-//! allocated.
+//! Source of the format: `src/rdb.h` and `src/rdb.c` of Redis (versions 1 to 12) and of Valkey (version 80). The
+//! [`Walker`] is a push parser: it takes chunks cut anywhere, hands each value on as the very bytes it is made of, and
+//! holds no more than one key and one token at a time. It believes nothing: a length is followed, never allocated.
 
 mod grammar;
 mod lzf;

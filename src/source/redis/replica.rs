@@ -1,11 +1,8 @@
 //! The replica's half of replication, as far as the RDB: attach, take it at line speed, leave.
 //!
-//! Protocol: `replication.c` of Redis. Each answer is read before the next command is sent, because a
-//! server refuses
-//! `PSYNC` to a client that still has output pending. While it waits or forks the server sends bare
-//! newlines. The RDB
-//! comes as `$<length>` or, diskless, between `$EOF:<mark>` and the mark; its end is found by walking it,
-//! so a mark in
+//! Protocol: `replication.c` of Redis. Each answer is read before the next command is sent, because a server refuses
+//! `PSYNC` to a client that still has output pending. While it waits or forks the server sends bare newlines. The RDB
+//! comes as `$<length>` or, diskless, between `$EOF:<mark>` and the mark; its end is found by walking it, so a mark in
 //! the data or across two reads deceives nobody.
 
 use std::time::Duration;
@@ -17,8 +14,7 @@ use super::rdb::{Summary, Walker};
 use super::reply::{self, Reply};
 use crate::error::{Error, Kind, Result};
 
-/// How long the server may be silent: its own default `repl-timeout`, after which it would give us up as
-/// well. While it
+/// How long the server may be silent: its own default `repl-timeout`, after which it would give us up as well. While it
 /// prepares it sends a newline each second.
 pub const SILENCE: Duration = Duration::from_secs(60);
 
@@ -44,8 +40,7 @@ pub struct Transfer {
     form: Form,
     /// What the RDB is the state of.
     pub position: Position,
-    /// Whether the server knows that we take the RDB only. Before 6.2 none does: it holds all writes for us
-    /// until we leave.
+    /// Whether the server knows that we take the RDB only. Before 6.2 none does: it holds all writes for us until we leave.
     pub rdb_only: bool,
 }
 
@@ -60,8 +55,7 @@ impl Transfer {
     /// Attaches as a replica; returns when the first byte of the RDB is about to come.
     ///
     /// # Errors
-    /// `Denied` naming the right; `Unready` for `-LOADING`, `-NOMASTERLINK` and a failed BGSAVE;
-    /// `Unsupported` where the
+    /// `Denied` naming the right; `Unready` for `-LOADING`, `-NOMASTERLINK` and a failed BGSAVE; `Unsupported` where the
     /// server has no PSYNC; `Timeout` naming what was awaited.
     pub async fn begin(mut connection: Connection) -> Result<Transfer> {
         greet(&mut connection).await?;
@@ -149,8 +143,7 @@ impl Transfer {
     }
 }
 
-/// `PING`, to see whether the server is ready for us. `-MISCONF` it is: it says that the last BGSAVE to its
-/// disk failed,
+/// `PING`, to see whether the server is ready for us. `-MISCONF` it is: it says that the last BGSAVE to its disk failed,
 /// which is one more reason for a backup.
 async fn greet(connection: &mut Connection) -> Result<()> {
     match connection.call(&["PING"]).await? {
@@ -249,8 +242,7 @@ async fn header(connection: &mut Connection) -> Result<String> {
 fn no_rdb(connection: &Connection) -> Error {
     let why = "the server accepted PSYNC and hung up without an RDB: its BGSAVE failed, or it was stopped";
     Error::new(Kind::Unready, doing(connection), why).hint(
-        "look into the server's log. With repl-diskless-sync no it needs room for an RDB in its `dir`; \
-         in any case \
+        "look into the server's log. With repl-diskless-sync no it needs room for an RDB in its `dir`; in any case \
          memory for a fork (vm.overcommit_memory = 1)",
     )
 }
@@ -258,8 +250,7 @@ fn no_rdb(connection: &Connection) -> Error {
 fn refused(connection: &Connection, text: &str) -> Error {
     if text.contains("BGSAVE failed") {
         return Error::new(Kind::Unready, doing(connection), text).hint(
-            "look into the server's log: it could not fork (vm.overcommit_memory = 1 helps) or not \
-             write to its `dir`",
+            "look into the server's log: it could not fork (vm.overcommit_memory = 1 helps) or not write to its `dir`",
         );
     }
     if text.contains("unknown command") {

@@ -1,5 +1,4 @@
-//! Restores by replication: the target follows us for as long as one full synchronisation takes, and is
-//! always let go.
+//! Restores by replication: the target follows us for as long as one full synchronisation takes, and is always let go.
 
 use std::time::Duration;
 
@@ -18,8 +17,7 @@ const WATCH: Duration = Duration::from_secs(2);
 /// How long we try to let go a target that is not there any more.
 const RELEASE: Duration = Duration::from_secs(10);
 
-/// How long we wait for one that is loading: it refuses `REPLICAOF` until it has, or until it notices that
-/// the link is
+/// How long we wait for one that is loading: it refuses `REPLICAOF` until it has, or until it notices that the link is
 /// cut. Less than the quarter of an hour after its deadline at which a run counts as lost.
 const LOADING: Duration = Duration::from_secs(600);
 
@@ -116,8 +114,7 @@ impl Follower {
         })
     }
 
-    /// Ends when somebody else decides whom the target follows: a Sentinel, an operator. A target that does
-    /// not answer
+    /// Ends when somebody else decides whom the target follows: a Sentinel, an operator. A target that does not answer
     /// is no reason: it may be loading, and if it died the link to it tells.
     async fn watch(&self) -> Error {
         let doing = format!("watching {} follow us", self.address);
@@ -136,8 +133,7 @@ impl Follower {
         }
     }
 
-    /// Says `REPLICAOF NO ONE` until the target follows nobody. One that follows somebody else by now is
-    /// left alone.
+    /// Says `REPLICAOF NO ONE` until the target follows nobody. One that follows somebody else by now is left alone.
     async fn release(&self) -> Result<()> {
         let began = self.clock.monotonic();
         loop {

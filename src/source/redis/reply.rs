@@ -62,8 +62,7 @@ impl fmt::Display for NoReply {
     }
 }
 
-/// Takes one reply from the beginning of `buffer`; `None` if it is not all there, and then `buffer` is
-/// untouched.
+/// Takes one reply from the beginning of `buffer`; `None` if it is not all there, and then `buffer` is untouched.
 /// Bare newlines before it, by which a busy server says that it lives, are dropped.
 pub fn take(buffer: &mut BytesMut) -> Result<Option<Reply>, NoReply> {
     while buffer.first() == Some(&b'\n') {

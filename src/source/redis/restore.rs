@@ -84,8 +84,7 @@ impl RedisTarget {
 
 #[async_trait]
 impl Target for RedisTarget {
-    /// A server is its `run_id`: the same under all of its names, and another one after a restart, when it
-    /// may hold
+    /// A server is its `run_id`: the same under all of its names, and another one after a restart, when it may hold
     /// other data than the plan was made for. A cluster is the least of its nodes' ids.
     async fn identity(&self, task: &Task) -> Result<Identity> {
         Ok(task.guard(Estate::ask(&self.settings, None, &task.clock)).await?.identity)
@@ -216,8 +215,7 @@ impl RedisTarget {
     }
 }
 
-/// With the history that the RDB belongs to, where it says so: a promoted target then names it as its
-/// former one, at
+/// With the history that the RDB belongs to, where it says so: a promoted target then names it as its former one, at
 /// exactly the offset that the data is of.
 fn offer(shard: &Shard, feed: Feed) -> Offer {
     let hex = |id: &&String| id.len() == 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit());

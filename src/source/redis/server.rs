@@ -19,8 +19,7 @@ pub struct Info {
 }
 
 impl Info {
-    /// Reads what `INFO` answered. Modules are several lines with one name, so they are kept apart; without
-    /// their
+    /// Reads what `INFO` answered. Modules are several lines with one name, so they are kept apart; without their
     /// heading the server is too old to list them here.
     pub fn read(text: &str) -> Info {
         let mut info = Info::default();
@@ -250,8 +249,7 @@ impl Server {
         Ok(())
     }
 
-    /// From 7.0 on `FUNCTION DUMP` ends with the version of the RDB format that the server writes, and then
-    /// a CRC64:
+    /// From 7.0 on `FUNCTION DUMP` ends with the version of the RDB format that the server writes, and then a CRC64:
     /// better than a table of versions, but it needs a right, and the answer has all libraries in it.
     async fn ask_newest_rdb(&mut self, link: &mut Connection) -> Result<()> {
         if self.version < (7, 0, 0) || self.libraries > 0 {
@@ -269,8 +267,7 @@ impl Server {
     /// Whether it loads an RDB of this format whole.
     pub fn loads(&self, dialect: Dialect, version: u16) -> bool {
         match (dialect, self.newest_rdb) {
-            // Valkey calls the formats 12 to 79 foreign and refuses them; its own go on at 80 (`rdb.h` of
-            // Valkey 9).
+            // Valkey calls the formats 12 to 79 foreign and refuses them; its own go on at 80 (`rdb.h` of Valkey 9).
             (Dialect::Redis, 80..) => version <= LAST_COMMON_RDB,
             (Dialect::Redis, newest) => version <= newest,
             (Dialect::Valkey, newest) => newest >= 80 && version <= newest,
@@ -293,8 +290,7 @@ impl Server {
         type_code <= newest && (type_code <= LAST_COMMON_TYPE || dialect == own)
     }
 
-    /// The version to write at the end of a `RESTORE` payload: that of the backup, or the newest that it
-    /// shares with the target.
+    /// The version to write at the end of a `RESTORE` payload: that of the backup, or the newest that it shares with the target.
     pub fn payload_version(&self, dialect: Dialect, version: u16) -> u16 {
         if self.loads(dialect, version) { version } else { self.newest_rdb.min(LAST_COMMON_RDB) }
     }

@@ -1,5 +1,4 @@
-//! The whole walk of a backup before a restore: every byte is hashed and parsed before the target hears a
-//! word.
+//! The whole walk of a backup before a restore: every byte is hashed and parsed before the target hears a word.
 
 use super::rdb::{Entry, Summary, Visitor, Walker};
 use crate::error::{Error, Kind, Result};
@@ -7,8 +6,7 @@ use crate::task::Task;
 use crate::vault::manifest::{Artifact, Manifest};
 use crate::vault::reader::BackupReader;
 
-/// How many long values are remembered. With more of them the floor rises, so neither this list nor a
-/// buffered value
+/// How many long values are remembered. With more of them the floor rises, so neither this list nor a buffered value
 /// grows with anything but the 65,536th part of the data.
 const LONG_VALUES_MAX: usize = 1 << 16;
 
@@ -78,8 +76,7 @@ pub fn rdb_artifacts(manifest: &Manifest) -> impl Iterator<Item = &Artifact> {
 /// Walks all RDBs of a backup.
 ///
 /// # Errors
-/// `Damaged` if a hash, a CRC or the structure is wrong; `Unsupported` if this build does not know the
-/// format.
+/// `Damaged` if a hash, a CRC or the structure is wrong; `Unsupported` if this build does not know the format.
 pub async fn survey(from: &BackupReader, task: &Task) -> Result<Survey> {
     let mut survey = Survey::default();
     task.progress.set_total(rdb_artifacts(&from.manifest).map(|artifact| artifact.plain.bytes).sum());

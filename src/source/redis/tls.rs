@@ -31,8 +31,7 @@ pub fn client(tls: &Tls) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// How a target dials us: only if we have a certificate. With `ca_file` the target must show one that it
-/// signs.
+/// How a target dials us: only if we have a certificate. With `ca_file` the target must show one that it signs.
 pub fn server(tls: &Tls) -> Result<Option<Arc<ServerConfig>>> {
     let Some((chain, key)) = identity(tls)? else { return Ok(None) };
     let provider = Arc::new(aws_lc_rs::default_provider());

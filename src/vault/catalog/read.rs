@@ -45,8 +45,7 @@ pub async fn named_objects(vault: &Vault, manifest: &Manifest) -> Result<Vec<Art
     Ok(named)
 }
 
-/// As [`missing_objects`], where `own` is the listing of the backup's own data, taken *before* the manifest
-/// was read:
+/// As [`missing_objects`], where `own` is the listing of the backup's own data, taken *before* the manifest was read:
 /// a deletion takes the manifest first, so whoever then still finds the manifest had data in the listing.
 pub async fn missing_among(vault: &Vault, manifest: &Manifest, own: &[Entry]) -> Result<Vec<String>> {
     let named = match named_objects(vault, manifest).await {
@@ -85,8 +84,7 @@ struct FormatOnly {
 pub(super) fn parse_manifest(vault: &Vault, key: &Key, bytes: &[u8]) -> Result<Manifest> {
     let manifest = match parse::<Manifest>(vault, key, bytes) {
         Ok(manifest) if manifest.format <= FORMAT => manifest,
-        // A newer format may have other fields, so its number is asked for alone before anything is called
-        // damage.
+        // A newer format may have other fields, so its number is asked for alone before anything is called damage.
         outcome => match serde_json::from_slice::<FormatOnly>(bytes) {
             Ok(FormatOnly { format }) if format > FORMAT => return Err(too_new(key, format)),
             _ => outcome?,

@@ -13,8 +13,7 @@ pub fn latest<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Option<&'a Row> {
     rows.into_iter().find(|row| row.is_good())
 }
 
-/// What the next backup of a source is measured by: the newest good ones of its `rows`, which come newest
-/// first, but
+/// What the next backup of a source is measured by: the newest good ones of its `rows`, which come newest first, but
 /// none from before the last one that an operator accepted.
 pub fn baseline<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<Size> {
     let mut sizes = Vec::new();

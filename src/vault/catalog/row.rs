@@ -120,8 +120,7 @@ impl Proven {
     }
 }
 
-/// A manifest in short: what lists, retention and the next backup's judgement need. 10,000 of them take
-/// about 4 MiB.
+/// A manifest in short: what lists, retention and the next backup's judgement need. 10,000 of them take about 4 MiB.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// The kind of the source.

@@ -12,8 +12,7 @@ use crate::clock::SharedClock;
 use crate::error::{Error, Kind, Result};
 use crate::vault::store::{Key, SharedStore};
 
-/// Bytes asked for at a time, and how many such requests are under way: 8 MiB in memory. One stream of S3
-/// carries about
+/// Bytes asked for at a time, and how many such requests are under way: 8 MiB in memory. One stream of S3 carries about
 /// 90 MB/s after 25 ms; four of these carry twice that.
 const RANGE: u64 = 2 << 20;
 const AHEAD: usize = 4;

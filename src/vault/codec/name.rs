@@ -7,11 +7,9 @@ const NAME_MAX: usize = 120;
 
 /// The escaped name with the endings that say what was done: `shop/users.bson` becomes `shop/users.bson.zst`.
 ///
-/// Kept as they are: lower-case letters, digits, `-`, `_`, `/` between parts, and `.` in the last part. All
-/// else is `=`
+/// Kept as they are: lower-case letters, digits, `-`, `_`, `/` between parts, and `.` in the last part. All else is `=`
 /// and two hex digits, so that stores that fold case, or keep directories, never see two names as one: no
-/// directory has a name that an object could have. A longer name than 120 bytes keeps its beginning and
-/// ends in
+/// directory has a name that an object could have. A longer name than 120 bytes keeps its beginning and ends in
 /// `=` and 128 bits of the SHA-256 of the true name.
 pub fn object_name(name: &str, codecs: &[Codec]) -> String {
     let mut escaped = escape(name);

@@ -13,8 +13,7 @@ use crate::error::{Error, Kind, Result};
 /// Where zstd stands between speed and size: what `zstd` itself takes unless told otherwise.
 const LEVEL: i32 = 3;
 
-/// The largest window that we read, as a power of two: ours are 1 MiB, those of `zstd -19` 8 MiB. It bounds
-/// the memory that
+/// The largest window that we read, as a power of two: ours are 1 MiB, those of `zstd -19` 8 MiB. It bounds the memory that
 /// a damaged or foreign frame can ask for.
 const WINDOW_LOG_MAX: u32 = 23;
 
@@ -47,10 +46,8 @@ impl Packer {
 
     /// Decodes `frame` and compares it with what it was made of.
     ///
-    /// This is no defence against an adversary but against a fault of a compressor or of this machine's
-    /// memory, which
-    /// would otherwise be found by the restore that needs the bytes. Comparing the bytes themselves costs
-    /// less than
+    /// This is no defence against an adversary but against a fault of a compressor or of this machine's memory, which
+    /// would otherwise be found by the restore that needs the bytes. Comparing the bytes themselves costs less than
     /// any hash of them, and misses nothing.
     ///
     /// # Errors

@@ -55,8 +55,7 @@ impl Cutter {
         (self.end - self.from >= len).then(|| self.cut(self.from + len))
     }
 
-    /// What there is, before its time, so that a full spool empties: where several artifacts fill it with
-    /// the beginnings
+    /// What there is, before its time, so that a full spool empties: where several artifacts fill it with the beginnings
     /// of parts, or where one part is larger than it (4 GiB of spool: objects of more than 4 TiB). But not so
     /// little that 10,000 parts would soon be used up.
     pub fn early(&mut self) -> Option<Section> {

@@ -11,8 +11,7 @@ use bytes::{Buf, Bytes};
 
 use crate::error::{Error, Kind, Result};
 
-/// More than the header of an age file takes with 300 recipients; it must be there as a whole before it is
-/// read.
+/// More than the header of an age file takes with 300 recipients; it must be there as a whole before it is read.
 const HEADER_MAX: usize = 64 << 10;
 
 /// Encrypts a stream.

@@ -80,8 +80,7 @@ impl Outgoing {
         .await
     }
 
-    /// Makes an object of `bytes` bytes visible of which all parts were uploaded, or, if none was, creates
-    /// it.
+    /// Makes an object of `bytes` bytes visible of which all parts were uploaded, or, if none was, creates it.
     pub async fn finish(&self, bytes: u64) -> Result<()> {
         match self.upload.get() {
             Some(upload) => self.settle(bytes, CALL_LIMIT, || upload.finish()).await,
@@ -93,8 +92,7 @@ impl Outgoing {
         }
     }
 
-    /// Repeats a create until the object is there. A lost answer makes the next try say that it exists, or
-    /// that there is
+    /// Repeats a create until the object is there. A lost answer makes the next try say that it exists, or that there is
     /// no such upload: so after each failure the object itself is asked for.
     async fn settle<F>(&self, bytes: u64, limit: Duration, create: impl Fn() -> F) -> Result<()>
     where
@@ -148,8 +146,7 @@ impl Outgoing {
     pub async fn abort(&self) {
         let Some(upload) = self.upload.get() else { return };
         if let Err(error) = within(&*self.clock, CALL_LIMIT, upload.abort()).await {
-            tracing::warn!(key = %self.key, %error, "an upload stays open; `tidekeeper scrub --repair` \
-             ends it");
+            tracing::warn!(key = %self.key, %error, "an upload stays open; `tidekeeper scrub --repair` ends it");
         }
     }
 }

@@ -33,8 +33,7 @@ impl Deleter<'_> {
         Ok(())
     }
 
-    /// Deletes everything of `backup`, whose proposal `n` was decided `delete`. The manifest goes before
-    /// the data, and
+    /// Deletes everything of `backup`, whose proposal `n` was decided `delete`. The manifest goes before the data, and
     /// the verdict last: whatever is left after a crash is under a verdict that says what to do with it.
     pub(in crate::vault) async fn erase(&self, backup: &BackupRef, n: u32) -> Result<()> {
         let store = &*self.vault.store;
@@ -58,8 +57,7 @@ impl Deleter<'_> {
         store.delete(&verdict).await
     }
 
-    /// Deletes the data of `backup`, uploads that were begun first. Only ever called when its manifest said
-    /// `abandoned`,
+    /// Deletes the data of `backup`, uploads that were begun first. Only ever called when its manifest said `abandoned`,
     /// or is gone by a verdict.
     pub(in crate::vault) async fn clear_data(&self, backup: &BackupRef) -> Result<()> {
         let data = layout::data_of(backup);

@@ -77,8 +77,7 @@ impl Scrub<'_> {
         catalog::entries(self.vault.store.clone(), layout::data(None))
     }
 
-    /// Compares the data of one backup with its manifest. `own` was listed before: what the manifest says
-    /// is read now.
+    /// Compares the data of one backup with its manifest. `own` was listed before: what the manifest says is read now.
     async fn compare(&self, backup: &BackupRef, is_listed: bool, own: &[Entry]) -> Result<Vec<Line>> {
         match read_manifest(self.vault, backup).await {
             Ok(manifest) if manifest.status == Status::Abandoned => self.abandoned(backup, own).await,
@@ -246,8 +245,7 @@ fn is_whole(row: &Row) -> bool {
     holds_data && !row.marks.fate.is_sealed()
 }
 
-/// Cuts a listing of `data/` into backups: their keys follow each other. Keys of another shape go to
-/// `strange`.
+/// Cuts a listing of `data/` into backups: their keys follow each other. Keys of another shape go to `strange`.
 fn groups<'a>(
     entries: impl Stream<Item = Result<Entry>> + Send + 'a,
     strange: &'a mut Vec<String>,

@@ -40,8 +40,7 @@ impl Scrub<'_> {
     /// Repairs what of `lines` can be repaired, one after the other, as `deleter` may.
     ///
     /// # Errors
-    /// `Clock` while time cannot be trusted, the fence's error if this process does not lead (any more),
-    /// and those of
+    /// `Clock` while time cannot be trusted, the fence's error if this process does not lead (any more), and those of
     /// the first listing. What fails on one finding is in its line.
     pub async fn repair(&self, lines: &[Line], deleter: &Deleter<'_>) -> Result<Vec<Repair>> {
         let listing = self.catalog.list(None).await?;

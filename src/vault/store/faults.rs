@@ -1,9 +1,7 @@
 //! A store around another that fails, delays, cuts or forgets to answer, exactly where a test says.
 //!
-//! Every call passes a [`Hook`] before it acts and after it has acted. A [`Plan`] is the hook for tests:
-//! 'the third
-//! `put_part` is torn'. A simulation brings its own, which may yield, crash or fail at every call of every
-//! process.
+//! Every call passes a [`Hook`] before it acts and after it has acted. A [`Plan`] is the hook for tests: 'the third
+//! `put_part` is torn'. A simulation brings its own, which may yield, crash or fail at every call of every process.
 //! Nothing here is random: the same plan and the same calls give the same faults.
 
 use std::collections::BTreeMap;
@@ -88,8 +86,7 @@ pub enum Before {
     Pass,
     /// Fail without acting.
     Fail(Kind),
-    /// Let it act on its first bytes only: a read's stream breaks after so many; of a part so many arrive,
-    /// and it fails.
+    /// Let it act on its first bytes only: a read's stream breaks after so many; of a part so many arrive, and it fails.
     Cut(u64),
 }
 
@@ -99,8 +96,7 @@ pub trait Hook: Debug + Send + Sync {
     /// Before the call acts.
     async fn before(&self, call: &Call) -> Before;
 
-    /// After it acted, successfully or not (`ok`): with a kind, its reply is lost and that error comes
-    /// instead.
+    /// After it acted, successfully or not (`ok`): with a kind, its reply is lost and that error comes instead.
     async fn after(&self, call: &Call, ok: bool) -> Option<Kind>;
 }
 

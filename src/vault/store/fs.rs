@@ -1,15 +1,11 @@
 //! Objects as files of a directory: every key is a path below the root, `cat` and `cp` work.
 //!
-//! An object is staged in `<root>/.tmp/` under a name that nobody lists, synced, and given its final name
-//! by `link(2)`,
-//! which fails where `rename(2)` would replace: the kernel decides which of several racing creators wins,
-//! and a torn write
-//! never has a key. Folder and new parents are synced before a create is called durable; deleting syncs
-//! too, so that a
+//! An object is staged in `<root>/.tmp/` under a name that nobody lists, synced, and given its final name by `link(2)`,
+//! which fails where `rename(2)` would replace: the kernel decides which of several racing creators wins, and a torn write
+//! never has a key. Folder and new parents are synced before a create is called durable; deleting syncs too, so that a
 //! manifest can never outlive, after a power cut, the data that was deleted behind it.
 //!
-//! Limits: a key cannot also be the folder of another (the layout composes none such), a name between two
-//! slashes is
+//! Limits: a key cannot also be the folder of another (the layout composes none such), a name between two slashes is
 //! at most 255 bytes, and the file system must have hard links.
 
 use std::fs::{File, Metadata};
@@ -54,8 +50,7 @@ impl FsStore {
     /// The store at `path`, which need not exist yet; nothing is written before the first create.
     ///
     /// # Errors
-    /// `Refused` if `path` is on a network mount, where links and syncs of several hosts may not be seen in
-    /// one order,
+    /// `Refused` if `path` is on a network mount, where links and syncs of several hosts may not be seen in one order,
     /// unless `single_host` says that only this host writes there.
     pub fn connect(path: &Path, single_host: bool) -> Result<Self> {
         let doing = || format!("opening the directory {}", path.display());
@@ -219,8 +214,7 @@ impl Root {
         Ok(id)
     }
 
-    /// Repeats `create` with more and more of the reserve while the disk is full, unless `key` belongs to a
-    /// backup: what is
+    /// Repeats `create` with more and more of the reserve while the disk is full, unless `key` belongs to a backup: what is
     /// held back is for the small objects (runs, tombstones, verdicts) without which nothing can be deleted.
     fn using_reserve<T>(&self, key: &Key, create: impl Fn() -> io::Result<T>) -> io::Result<T> {
         let of_a_backup =
@@ -247,10 +241,7 @@ impl Root {
             Io::UnexpectedEof => {
                 return Error::new(Kind::Damaged, doing, "the file ended before its end")
                     .caused_by(cause)
-                    .hint(
-                        "somebody cut it, or the disk lost data: `tidekeeper scrub` tells what else \
-                     is damaged",
-                    );
+                    .hint("somebody cut it, or the disk lost data: `tidekeeper scrub` tells what else is damaged");
             }
             Io::NotFound => {
                 format!("is {root} typed right, and mounted? `tidekeeper init` makes a new vault")

@@ -1,13 +1,9 @@
 //! Objects in an S3 bucket, or in a server that speaks S3 and enforces `If-None-Match`.
 //!
-//! What a call may do when no answer comes decides everything here. Reading, listing, deleting and storing
-//! a part can be
-//! repeated, so they are: [`TRIES`] times, with a doubling pause. A conditional create is tried once;
-//! without an answer
-//! it is `Undecided`, and [`decide`](crate::vault::decide) asks again and recognises its own object.
-//! Completing an upload
-//! is repeated, because the store forgets an upload that it has completed: then the key is there, and the
-//! answer is
+//! What a call may do when no answer comes decides everything here. Reading, listing, deleting and storing a part can be
+//! repeated, so they are: [`TRIES`] times, with a doubling pause. A conditional create is tried once; without an answer
+//! it is `Undecided`, and [`decide`](crate::vault::decide) asks again and recognises its own object. Completing an upload
+//! is repeated, because the store forgets an upload that it has completed: then the key is there, and the answer is
 //! `Exists`.
 //! No call waits for ever: each has a limit by the clock, counted up with the bytes that it moves.
 
@@ -39,8 +35,7 @@ mod errors;
 mod settings;
 mod upload;
 
-/// How often a call that can be repeated is made before its error is passed on; with the pauses below that
-/// is about 6 s
+/// How often a call that can be repeated is made before its error is passed on; with the pauses below that is about 6 s
 /// of waiting, which outlasts a fail-over and S3's own `SlowDown`.
 const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -116,8 +111,7 @@ impl S3Store {
         self.once(doing, Effect::None, bytes, call()).await
     }
 
-    /// Waits between a half and the whole of `pause`, so that many who failed at once do not come back at
-    /// once; then doubles it.
+    /// Waits between a half and the whole of `pause`, so that many who failed at once do not come back at once; then doubles it.
     async fn pause(&self, pause: &mut Duration) {
         let spread = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
         self.0.clock.sleep(pause.mul_f64(0.5 + spread / 2.0)).await;
@@ -151,8 +145,7 @@ impl S3Place {
         self.kms_key.is_some().then_some(true)
     }
 
-    /// The lock for an object that is created `now`: only what makes up a backup is locked. Markers, runs
-    /// and probes have to go.
+    /// The lock for an object that is created `now`: only what makes up a backup is locked. Markers, runs and probes have to go.
     fn lock(&self, key: &Key, now: Timestamp) -> Option<Lock> {
         let backup = ["manifests/", "data/", "timelines/"].iter().any(|room| key.as_str().starts_with(room));
         let lock = self.object_lock.filter(|_| backup)?;
@@ -230,8 +223,7 @@ impl Store for S3Store {
             })
             .await?;
         let Some((size, modified)) = found else {
-            // The answer to HEAD has no body: a missing bucket looks like a missing object. A listing tells
-            // them apart.
+            // The answer to HEAD has no body: a missing bucket looks like a missing object. A listing tells them apart.
             return self.list(key.as_str(), None).await.map(|_| None);
         };
         entry(key.clone(), size, modified.as_ref(), &doing).map(Some)
@@ -271,8 +263,7 @@ impl Store for S3Store {
         upload::abort(self, &open.key, &open.id).await
     }
 
-    /// The `Date` of an answer. The SDK hands out an answer's headers only with an error, so an object is
-    /// asked for that
+    /// The `Date` of an answer. The SDK hands out an answer's headers only with an error, so an object is asked for that
     /// nobody ever creates.
     async fn now(&self) -> Result<Timestamp> {
         let doing = format!("asking {} for the time", self.location());

@@ -1,5 +1,4 @@
-//! From blocks of plain bytes to a stored object: packed in parallel, sealed and spooled in order, uploaded
-//! beside it.
+//! From blocks of plain bytes to a stored object: packed in parallel, sealed and spooled in order, uploaded beside it.
 
 use std::fmt;
 use std::mem::take;
@@ -21,8 +20,7 @@ use crate::vault::codec::{Hasher, start};
 use crate::vault::manifest::Digest;
 use crate::vault::store::Key;
 
-/// Blocks that are packed or wait for it, besides the one whose turn it is to be stored: enough for two
-/// cores.
+/// Blocks that are packed or wait for it, besides the one whose turn it is to be stored: enough for two cores.
 const QUEUE: usize = 2;
 
 /// What the artifacts of one attempt use again.
@@ -188,8 +186,7 @@ impl Storing {
     ) -> Result<()> {
         let (from, to) = (self.cutter.end(), self.cutter.end() + sealed.len() as u64);
         if !outgoing.file().try_book(from, to) {
-            // Several artifacts may have filled the spool with the beginnings of parts: what can go, goes
-            // now.
+            // Several artifacts may have filled the spool with the beginnings of parts: what can go, goes now.
             send(cut, self.cutter.early()).await;
             outgoing.file().book(from, to).await?;
         }
@@ -203,8 +200,7 @@ impl Storing {
     }
 }
 
-/// Hands a section to the uploading half. If that has failed, its error is about to end this half: there is
-/// nothing to
+/// Hands a section to the uploading half. If that has failed, its error is about to end this half: there is nothing to
 /// say, and nothing to do but to wait for it.
 async fn send(cut: &UnboundedSender<Section>, section: Option<Section>) {
     let Some(section) = section else { return };

@@ -1,5 +1,4 @@
-//! A process that ends at each store call in turn, before or after the call acted; another one then makes
-//! it good.
+//! A process that ends at each store call in turn, before or after the call acted; another one then makes it good.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,8 +52,7 @@ impl Hook for Crash {
     }
 }
 
-/// What must be true of any history of backups: each attempt has one end, each that did not succeed is
-/// given up for
+/// What must be true of any history of backups: each attempt has one end, each that did not succeed is given up for
 /// ever, and exactly the last of a run may have a backup.
 async fn check(world: &World, record: &Record, place: &str) {
     let (last, before) = record.tries.split_last().unwrap();
@@ -163,8 +161,7 @@ async fn a_restore_that_died_is_never_started_again() {
             assert_eq!(record.tries.len(), 1, "{place}");
             assert!(world.begun().len() <= 1, "{place}: {:?}", world.begun());
             let outcome = record.finished().unwrap().outcome;
-            // Begun once, it was either ended before the crash or is interrupted; never begun, the second
-            // did it.
+            // Begun once, it was either ended before the crash or is interrupted; never begun, the second did it.
             assert!(matches!(outcome, End::Succeeded | End::Interrupted), "{place}: {outcome:?}");
             // And its target is free for another.
             let other = ask(Action::Restore, "a", None);

@@ -51,8 +51,7 @@ async fn two_leaders_would_still_run_it_once() {
     let one = world.process("one", vec![every("a", 60)]);
     let two = world.process_on("n", "two", std::sync::Arc::new(world.store.clone()), vec![every("a", 60)]);
     let mut first = one.daemon();
-    // The first looks who leads every ten seconds, lastly at 06:00:55. Then the second takes over, and at
-    // 06:01:00, when
+    // The first looks who leads every ten seconds, lastly at 06:00:55. Then the second takes over, and at 06:01:00, when
     // the run is due, both believe that they lead.
     world.pass([&mut first], 50).await;
     let mut second = tidekeeper::engine::daemon::Daemon::new(&two.engine, true);

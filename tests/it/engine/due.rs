@@ -213,8 +213,7 @@ fn jitter_puts_a_start_off_by_less_than_itself() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// However a daemon comes and goes and its clock jumps: no due time twice, none while it was down but
-    /// the newest, and
+    /// However a daemon comes and goes and its clock jumps: no due time twice, none while it was down but the newest, and
     /// all of those that it was up for.
     #[test]
     fn restarts_neither_lose_nor_double(

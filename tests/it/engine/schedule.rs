@@ -48,8 +48,7 @@ fn six_fields_and_unknown_zones_are_refused() {
 /// Zone, expression, from, to, due times.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static [&'static str]);
 
-/// Both changes of several zones: what is skipped is due at the end of the gap, what is repeated is due the
-/// first time.
+/// Both changes of several zones: what is skipped is due at the end of the gap, what is repeated is due the first time.
 const CHANGES: &[Case] = &[
     // 2026-03-29 in Berlin: 02:00 becomes 03:00 at 01:00 UTC.
     (
@@ -96,8 +95,7 @@ const CHANGES: &[Case] = &[
         "2026-11-02T12:00:00Z",
         &["2026-11-01T05:15:00Z", "2026-11-02T06:15:00Z"],
     ),
-    // Lord Howe moves by half an hour: 2026-10-04 at 15:30 UTC the day before, 2026-04-05 at 15:00 UTC the
-    // day before.
+    // Lord Howe moves by half an hour: 2026-10-04 at 15:30 UTC the day before, 2026-04-05 at 15:00 UTC the day before.
     (
         "Australia/Lord_Howe",
         "10 2 * * *",
@@ -149,8 +147,7 @@ fn the_newest_due_time_is_right_inside_a_repeated_hour() {
     }
 }
 
-/// A civil time is due at the first minute at which the clocks show it or have passed it: read off a zone's
-/// clocks,
+/// A civil time is due at the first minute at which the clocks show it or have passed it: read off a zone's clocks,
 /// minute by minute, with nobody's idea of gaps and folds.
 fn naive(fields: &Fields, zone: &str, from: Timestamp, minutes: i64) -> BTreeSet<Timestamp> {
     let zone = TimeZone::get(zone).unwrap();

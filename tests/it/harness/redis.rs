@@ -18,8 +18,7 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one with no persistence, `DEBUG` allowed, and no delay before a diskless sync; `args` come
-    /// last and win.
+    /// Starts one with no persistence, `DEBUG` allowed, and no delay before a diskless sync; `args` come last and win.
     pub async fn start(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self::start_in(folder, args).await

@@ -77,8 +77,7 @@ impl S3Server {
         self.store_at(&self.place(), SystemClock::shared())
     }
 
-    /// An opened place, by a chosen clock. The keys are handed over: tests share one process and its
-    /// environment.
+    /// An opened place, by a chosen clock. The keys are handed over: tests share one process and its environment.
     pub fn store_at(&self, place: &S3Place, clock: SharedClock) -> SharedStore {
         Arc::new(S3Store::with_config(place, &config(&self.access_key, &self.secret_key), clock))
     }
@@ -192,10 +191,8 @@ fn scratch() -> PathBuf {
     tempfile::Builder::new().prefix("tidekeeper-s3-").tempdir().expect("a temporary folder").keep()
 }
 
-/// Runs `command` until this process ends, then removes `folder`: the shell waits for the end of a pipe
-/// that only we hold,
-/// so it also sees an end by a signal. (A signal on the parent's death would come when the test's thread
-/// ends.)
+/// Runs `command` until this process ends, then removes `folder`: the shell waits for the end of a pipe that only we hold,
+/// so it also sees an end by a signal. (A signal on the parent's death would come when the test's thread ends.)
 #[allow(clippy::zombie_processes)] // It outlives us on purpose.
 fn guard(folder: &std::path::Path, command: &[String]) -> ChildStdin {
     let script = r#"folder=$1; shift; "$@" & cat >/dev/null; kill $!; wait; rm -rf "$folder""#;

@@ -1,5 +1,4 @@
-//! Rust text with its comments and the insides of its literals blanked: what is left can be searched for
-//! words and braces.
+//! Rust text with its comments and the insides of its literals blanked: what is left can be searched for words and braces.
 
 /// What the blanking is inside of.
 #[derive(Clone, Copy, PartialEq)]

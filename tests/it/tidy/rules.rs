@@ -85,8 +85,7 @@ fn nothing_is_left_over(file: &File) -> Vec<Finding> {
     noted.chain(called).map(|line| file.finding(line, "finish it, or write an issue")).collect()
 }
 
-/// In `src`, outside `#[cfg(test)]`: no `unwrap()`, and `expect` only with a message that says why it
-/// always holds.
+/// In `src`, outside `#[cfg(test)]`: no `unwrap()`, and `expect` only with a message that says why it always holds.
 /// "the configuration was checked" is an invariant; "failed to parse" is an error that wants handling.
 fn panics_state_their_invariant(file: &File) -> Vec<Finding> {
     if !file.is_source() {

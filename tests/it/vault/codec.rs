@@ -46,13 +46,11 @@ proptest! {
             prop_assert!(Key::is_valid(object), "{}", object);
             prop_assert!(object.len() <= 124, "{}", object);
             let below = format!("{object}/");
-            prop_assert!(!objects.iter().any(|other| other.starts_with(&below)), "{} is a folder \
-             too", object);
+            prop_assert!(!objects.iter().any(|other| other.starts_with(&below)), "{} is a folder too", object);
         }
     }
 
-    /// Whatever comes at a time: sections follow each other, are long enough for S3, and end where the
-    /// object does.
+    /// Whatever comes at a time: sections follow each other, are long enough for S3, and end where the object does.
     #[test]
     fn sections_cover_an_object(
         growth in prop::collection::vec(1..3_000_000_u64, 1..200),

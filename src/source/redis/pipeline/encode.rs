@@ -1,9 +1,7 @@
 //! Turns what the walker meets into `RESTORE` commands, in batches for each server.
 //!
-//! The payload of `RESTORE` is what `DUMP` answers: the type byte and the value as in the RDB, the version
-//! of the
-//! format (two bytes, little-endian) and a CRC64 (eight) over all before it (`cluster.c`,
-//! `createDumpPayload`). A
+//! The payload of `RESTORE` is what `DUMP` answers: the type byte and the value as in the RDB, the version of the
+//! format (two bytes, little-endian) and a CRC64 (eight) over all before it (`cluster.c`, `createDumpPayload`). A
 //! bulk string begins with its length, so a value is buffered unless a survey has told its length before.
 
 use std::collections::VecDeque;
@@ -16,8 +14,7 @@ use crate::source::redis::preflight::PAYLOAD_FRAME;
 use crate::source::redis::rdb::{Entry, Use, Visitor};
 use crate::source::redis::survey::{LongValues, LongValuesIter};
 
-/// A batch goes out when it has so many bytes: enough for few system calls, and small beside the memory of
-/// a process.
+/// A batch goes out when it has so many bytes: enough for few system calls, and small beside the memory of a process.
 const BATCH: usize = 64 << 10;
 
 /// What is restored, and how.
@@ -27,8 +24,7 @@ pub struct Rules {
     pub keys: Option<Pattern>,
     /// Overwrite keys that exist.
     pub replace: bool,
-    /// Keys that expire up to this moment (milliseconds since the Unix epoch) are left out, as a server
-    /// would.
+    /// Keys that expire up to this moment (milliseconds since the Unix epoch) are left out, as a server would.
     pub now_ms: i64,
     /// The version at the end of each payload.
     pub payload_version: u16,

@@ -75,8 +75,7 @@ impl SlotMap {
     }
 }
 
-/// `[first, last, [host, port, id, ..], replicas..]`; the host is nil, empty or `?` where a node does not
-/// know its own.
+/// `[first, last, [host, port, id, ..], replicas..]`; the host is nil, empty or `?` where a node does not know its own.
 fn range(row: &Reply, asked: &Address) -> Option<(u16, u16, Address)> {
     let [first, last, master, ..] = row.items() else { return None };
     let number = |reply: &Reply| reply.text()?.parse().ok();

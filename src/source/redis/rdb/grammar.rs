@@ -114,8 +114,7 @@ pub(super) fn value(type_code: u8, dialect: Dialect) -> Option<ValueGrammar> {
         (18, _) => (List, &[Repeat(&[Number, Text])]),
         (19, _) => (Stream, STREAM_2),
         (21, _) => (Stream, STREAM_3),
-        // Fields with a time to live. Redis: the time first, and from 7.4 GA on the earliest of them before
-        // all.
+        // Fields with a time to live. Redis: the time first, and from 7.4 GA on the earliest of them before all.
         (22, Dialect::Redis) => (Hash, &[Repeat(&[Number, Text, Text])]),
         (23, Dialect::Redis) => (Hash, &[Text]),
         (24, Dialect::Redis) => (Hash, &[Bytes(8), Repeat(&[Number, Text, Text])]),
@@ -127,8 +126,7 @@ pub(super) fn value(type_code: u8, dialect: Dialect) -> Option<ValueGrammar> {
     Some(ValueGrammar { value_type, items })
 }
 
-/// Master entries and listpacks, length, last id, groups: each with name, last id, pending entries (id,
-/// delivery time and
+/// Master entries and listpacks, length, last id, groups: each with name, last id, pending entries (id, delivery time and
 /// count), and consumers, each with name, seen-time and the ids pending for it.
 const STREAM: &[Item] = &[
     Repeat(&[Text, Text]),
@@ -138,8 +136,7 @@ const STREAM: &[Item] = &[
     Repeat(&[Text, Number, Number, PENDING, Repeat(&[Text, Bytes(8), Repeat(&[Bytes(16)])])]),
 ];
 
-/// As before, with first id, highest deleted id and entries added; a group also has its count of entries
-/// read.
+/// As before, with first id, highest deleted id and entries added; a group also has its count of entries read.
 const STREAM_2: &[Item] = &[
     Repeat(&[Text, Text]),
     Number,

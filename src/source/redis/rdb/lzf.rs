@@ -2,8 +2,7 @@
 
 /// Appends what `packed` holds to `plain`; `None` if it is not LZF of exactly `len` bytes.
 ///
-/// A control byte below 32 is followed by so many bytes plus one as they are; else its upper 3 bits (7:
-/// plus the next
+/// A control byte below 32 is followed by so many bytes plus one as they are; else its upper 3 bits (7: plus the next
 /// byte) plus 2 say how many to copy from so far back as its lower 5 bits and the next byte say, plus 1.
 pub(super) fn unpack(packed: &[u8], len: u64, plain: &mut Vec<u8>) -> Option<()> {
     let begin = plain.len();

@@ -8,8 +8,7 @@ use super::Dialect;
 const LARGEST: usize = 16;
 const NAME_MAX: usize = 256;
 
-/// How many aux fields are remembered, and how long each may be: enough for all that servers write, and
-/// bounded.
+/// How many aux fields are remembered, and how long each may be: enough for all that servers write, and bounded.
 const AUX_FIELDS: usize = 64;
 const AUX_MAX: usize = 256;
 
@@ -23,8 +22,7 @@ pub struct Summary {
     pub dialect: Dialect,
     /// Which version of it.
     pub version: u16,
-    /// `redis-ver`, `ctime`, `used-mem`, `repl-id`, `repl-offset` and whatever else the server told; short
-    /// ones only.
+    /// `redis-ver`, `ctime`, `used-mem`, `repl-id`, `repl-offset` and whatever else the server told; short ones only.
     pub aux: BTreeMap<String, String>,
     /// Per database that has keys.
     pub databases: BTreeMap<u32, DbCounts>,

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-/// No value of Redis is longer (`proto-max-bulk-len` is 512 MiB unless somebody raised it); what claims to
-/// be is damage.
+/// No value of Redis is longer (`proto-max-bulk-len` is 512 MiB unless somebody raised it); what claims to be is damage.
 const STRING_MAX: u64 = 1 << 40;
 
 /// The most bytes that one token takes: an LZF mark and two 64-bit lengths.

@@ -103,12 +103,10 @@ impl Walker {
         Self::default()
     }
 
-    /// Takes the next bytes, cut anywhere, and says how many of them belong to the RDB: all, until it has
-    /// ended.
+    /// Takes the next bytes, cut anywhere, and says how many of them belong to the RDB: all, until it has ended.
     ///
     /// # Errors
-    /// `Damaged`, with the byte's offset, for what cannot be in an RDB; `Unsupported` for a version or type
-    /// that this
+    /// `Damaged`, with the byte's offset, for what cannot be in an RDB; `Unsupported` for a version or type that this
     /// build does not know. The walk is of no use afterwards.
     pub fn feed(&mut self, chunk: &[u8], visitor: &mut impl Visitor) -> Result<usize> {
         let mut input = Input { chunk, at: 0 };
@@ -223,8 +221,7 @@ impl Walker {
         Ok(true)
     }
 
-    /// The short way for what most keys are: a plain name and one string, both whole in this chunk.
-    /// `false`: not one.
+    /// The short way for what most keys are: a plain name and one string, both whole in this chunk. `false`: not one.
     #[inline]
     fn small_entry(&mut self, of: ValueKind, input: &mut Input<'_>, visitor: &mut impl Visitor) -> bool {
         let ([Item::Text], Some((name, rest))) = (of.items, token::whole_string(input.rest())) else {

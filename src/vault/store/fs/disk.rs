@@ -8,8 +8,7 @@ use std::sync::Mutex;
 
 use rustix::fs::FallocateFlags;
 
-/// How often a race with somebody who removes empty folders is run again; each needs a deletion in just
-/// that moment.
+/// How often a race with somebody who removes empty folders is run again; each needs a deletion in just that moment.
 pub(super) const RACES: u32 = 100;
 
 /// Makes the names in a folder durable. A folder that is gone needs none.
@@ -48,8 +47,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the folders above `path` that became empty, up to `root`. A creator who needs one of them makes
-/// it again.
+/// Removes the folders above `path` that became empty, up to `root`. A creator who needs one of them makes it again.
 pub(super) fn remove_empty_folders(path: &Path, root: &Path) {
     for folder in path.ancestors().skip(1).take_while(|folder| *folder != root) {
         if std::fs::remove_dir(folder).is_err() {
@@ -63,8 +61,7 @@ pub(super) fn is_full(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Room that is held back so that a vault on a full disk can still be emptied: a file of 16 MiB, given back
-/// in steps so
+/// Room that is held back so that a vault on a full disk can still be emptied: a file of 16 MiB, given back in steps so
 /// that an upload that runs at the same time does not eat all of it at once.
 #[derive(Debug)]
 pub(super) struct Reserve {
@@ -114,8 +111,7 @@ impl Reserve {
     }
 }
 
-/// File systems that several hosts can write at once, or that a process in user space serves in ways we
-/// cannot know:
+/// File systems that several hosts can write at once, or that a process in user space serves in ways we cannot know:
 /// `f_type` as statfs(2) lists them.
 const SHARED: [(u32, &str); 16] = [
     (0x6969, "nfs"),

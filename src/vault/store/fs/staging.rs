@@ -2,14 +2,11 @@
 //!
 //! An upload has an id and up to four kinds of files:
 //!
-//! - `<id>.key`, a symbolic link whose text is the key: made first, removed last. It appears whole or not
-//! at all, also
+//! - `<id>.key`, a symbolic link whose text is the key: made first, removed last. It appears whole or not at all, also
 //!   after a power cut, so every leftover can be told and removed by `tidekeeper scrub`.
-//! - `<id>.object`, the bytes. Part sizes follow a [schedule](part_size), so a part can be written to its
-//! place before
+//! - `<id>.object`, the bytes. Part sizes follow a [schedule](part_size), so a part can be written to its place before
 //!   those in front of it have come.
-//! - `<id>.<n>`, a part that is longer than scheduled, and `<id>.whole`, made when parts have other sizes:
-//! then the
+//! - `<id>.<n>`, a part that is longer than scheduled, and `<id>.whole`, made when parts have other sizes: then the
 //!   kernel copies them together (on btrfs and xfs it shares the blocks instead).
 
 use std::collections::BTreeMap;
@@ -76,8 +73,7 @@ impl Staging {
         created
     }
 
-    /// Removes everything of an upload, its key last. A part that comes at the same time is either seen by
-    /// the second
+    /// Removes everything of an upload, its key last. A part that comes at the same time is either seen by the second
     /// look, or sees itself that the key is gone.
     pub(super) fn discard(&self, id: &str) -> io::Result<()> {
         let key = self.file(id, "key");
@@ -138,8 +134,7 @@ fn new_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Gives a synced file its key, unless the key exists. Exactly one of any number of racing callers gets
-/// `Created`.
+/// Gives a synced file its key, unless the key exists. Exactly one of any number of racing callers gets `Created`.
 fn publish(staged: &Path, target: &Path) -> io::Result<Create> {
     let folder = target.parent().unwrap_or(target);
     for _ in 0..RACES {
@@ -159,8 +154,7 @@ fn publish(staged: &Path, target: &Path) -> io::Result<Create> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// Tells that somebody else was first, once that is durable: its creator may not have come to sync the
-/// folder.
+/// Tells that somebody else was first, once that is durable: its creator may not have come to sync the folder.
 fn exists(target: &Path) -> io::Result<Create> {
     if !target.is_file() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "other objects lie below that key"));

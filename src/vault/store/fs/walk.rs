@@ -1,8 +1,6 @@
-//! Lists a directory tree as a store lists keys: in byte order, a page at a time, reading only folders that
-//! matter.
+//! Lists a directory tree as a store lists keys: in byte order, a page at a time, reading only folders that matter.
 //!
-//! A page reads a folder's names anew, for a listing may not miss what was created since the last page; so
-//! a name
+//! A page reads a folder's names anew, for a listing may not miss what was created since the last page; so a name
 //! that does not matter costs no more than the look at it.
 
 use std::io;
@@ -14,8 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RawDirEntry};
 
 use crate::vault::store::{Entry, KEY_MAX, Key, Page};
 
-/// Where objects are staged, and what is held back for a full disk: the two names in a root that are no
-/// objects.
+/// Where objects are staged, and what is held back for a full disk: the two names in a root that are no objects.
 pub(super) const STAGING: &str = ".tmp";
 pub(super) const RESERVE: &str = ".reserve";
 
@@ -64,8 +61,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Collects what is in a folder, whose keys begin with `key` (empty, or ending in a slash), up to a
-    /// page and one.
+    /// Collects what is in a folder, whose keys begin with `key` (empty, or ending in a slash), up to a page and one.
     fn enter(&mut self, folder: &OwnedFd, key: &str) -> io::Result<()> {
         for name in self.wanted(folder, key)? {
             if self.found.len() > PAGE {
@@ -84,10 +80,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The names in a folder that can contribute, in order; those of folders end in a slash, so that names
-    /// sort as whole
-    /// keys do. No more than a page and one file can contribute: in a folder of many thousands the rest is
-    /// not even sorted.
+    /// The names in a folder that can contribute, in order; those of folders end in a slash, so that names sort as whole
+    /// keys do. No more than a page and one file can contribute: in a folder of many thousands the rest is not even sorted.
     fn wanted(&self, folder: &OwnedFd, key: &str) -> io::Result<Vec<String>> {
         let prefix = self.prefix.get(key.len()..).unwrap_or("");
         let after = match self.after.strip_prefix(key) {
@@ -124,8 +118,7 @@ impl Walk<'_> {
     }
 }
 
-/// What kind of file a name is; some file systems tell only when asked for each. One that is gone is of no
-/// kind.
+/// What kind of file a name is; some file systems tell only when asked for each. One that is gone is of no kind.
 fn kind(folder: &OwnedFd, entry: &RawDirEntry<'_>) -> io::Result<FileType> {
     match entry.file_type() {
         FileType::Unknown => match rustix::fs::statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {

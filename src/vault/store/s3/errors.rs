@@ -86,8 +86,7 @@ where
     let (kind, hint) = match &error {
         SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) if lower.contains("credential") => (
             Kind::Denied,
-            "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-             AWS_PROFILE, or give the pod a role",
+            "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the pod a role",
         ),
         SdkError::ConstructionFailure(_) if lower.contains("region") => {
             (Kind::Config, "set `vault.s3.region`, or AWS_REGION")

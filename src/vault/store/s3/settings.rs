@@ -81,8 +81,7 @@ fn judge(versioned: Option<bool>, rules: &[LifecycleRule], prefix: &str) -> Vec<
     if !covers(|rule| rule.abort_incomplete_multipart_upload.is_some()) {
         findings.push(Finding::warning(
             "no lifecycle rule ends abandoned multipart uploads",
-            "`tidekeeper scrub --repair` ends them; a rule with AbortIncompleteMultipartUpload (7 days) \
-             does so too",
+            "`tidekeeper scrub --repair` ends them; a rule with AbortIncompleteMultipartUpload (7 days) does so too",
         ));
     }
     if findings.is_empty() {
@@ -117,8 +116,7 @@ fn harm(rule: &LifecycleRule) -> Option<Finding> {
     if expires {
         return Some(Finding::error(
             format!("the lifecycle rule {name} expires objects of the vault"),
-            "it deletes backups behind Tidekeeper's back: restrict it to another prefix; `retention` \
-             deletes what is old",
+            "it deletes backups behind Tidekeeper's back: restrict it to another prefix; `retention` deletes what is old",
         ));
     }
     let archived = rule.transitions().iter().filter_map(|to| to.storage_class()).find(|class| {
@@ -126,8 +124,7 @@ fn harm(rule: &LifecycleRule) -> Option<Finding> {
     })?;
     Some(Finding::error(
         format!("the lifecycle rule {name} archives objects of the vault to {archived}"),
-        "an archived backup cannot be restored for hours: use a class that is read at once, such as \
-         GLACIER_IR",
+        "an archived backup cannot be restored for hours: use a class that is read at once, such as GLACIER_IR",
     ))
 }
 

@@ -169,10 +169,8 @@ async fn abort_once(store: &S3Store, doing: &str, key: &Key, id: &str) -> Result
 
 /// All uploads under `prefix` that are open.
 ///
-/// A page is left by key alone: its last key is listed again, whole, on the next. That is legal on S3, and
-/// versitygw 1.8
-/// refuses the upload id markers that it hands out. They are used only when one key has more uploads than a
-/// page.
+/// A page is left by key alone: its last key is listed again, whole, on the next. That is legal on S3, and versitygw 1.8
+/// refuses the upload id markers that it hands out. They are used only when one key has more uploads than a page.
 pub(super) async fn open(store: &S3Store, prefix: &str) -> Result<Vec<OpenUpload>> {
     let doing = format!("listing open uploads in {}", store.location());
     let (mut key, mut id) = (None, None);

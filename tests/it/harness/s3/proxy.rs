@@ -17,8 +17,7 @@ use super::S3Server;
 struct Wire {
     /// How many more connections are to be cut.
     cuts: AtomicUsize,
-    /// After how many bytes of answers, on each of them; negative: never a byte of an answer passes, nor an
-    /// end.
+    /// After how many bytes of answers, on each of them; negative: never a byte of an answer passes, nor an end.
     after: AtomicI64,
 }
 
@@ -47,8 +46,7 @@ impl Proxy {
         Proxy { wire, server: S3Server { endpoint, ..server } }
     }
 
-    /// Cuts the next `times` connections that carry answers, each after `bytes` bytes of them: with 0 bytes
-    /// the server has
+    /// Cuts the next `times` connections that carry answers, each after `bytes` bytes of them: with 0 bytes the server has
     /// acted and its reply is lost.
     pub fn cut(&self, times: usize, bytes: i64) {
         self.wire.after.store(bytes, Ordering::SeqCst);

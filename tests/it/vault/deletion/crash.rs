@@ -1,7 +1,5 @@
-//! Every store call of proposing, deciding and deleting fails once in every way, and the process dies
-//! before and after
-//! every one of them. At no moment is there a backup that looks whole and is not, and the next process
-//! finishes.
+//! Every store call of proposing, deciding and deleting fails once in every way, and the process dies before and after
+//! every one of them. At no moment is there a backup that looks whole and is not, and the next process finishes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! Two processes on one vault, their store calls interleaved by dice: whoever needs a backup against
-//! whoever deletes it.
+//! Two processes on one vault, their store calls interleaved by dice: whoever needs a backup against whoever deletes it.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -36,8 +35,7 @@ impl Hook for Turns {
     }
 }
 
-/// Runs both to their ends, one step of one of them at a time. One of them goes first more often, by the
-/// dice too:
+/// Runs both to their ends, one step of one of them at a time. One of them goes first more often, by the dice too:
 /// with fair dice two processes would always meet in their middles.
 async fn interleave<A, B>(
     dice: &mut Dice,

@@ -1,5 +1,4 @@
-//! The plan against the model, over random histories: DST zones, clocks set back and ahead, every worth and
-//! mark.
+//! The plan against the model, over random histories: DST zones, clocks set back and ahead, every worth and mark.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,8 +27,7 @@ const ZONES: [&str; 8] = [
     "Africa/Casablanca",
 ];
 
-/// Around changes of clocks: Berlin in spring and autumn, Lord Howe's half hour, the day that Apia skipped,
-/// two new
+/// Around changes of clocks: Berlin in spring and autumn, Lord Howe's half hour, the day that Apia skipped, two new
 /// years with and without a 53rd week.
 const STARTS: [&str; 7] = [
     "2026-03-28T20:00:00Z",

@@ -1,12 +1,10 @@
-//! Every store call of a repair fails once in every way; nothing good is touched, and the next repair
-//! finishes.
+//! Every store call of a repair fails once in every way; nothing good is touched, and the next repair finishes.
 
 use super::{Runs, begin_upload, inspect, repair_as, uncommitted, uploads};
 use crate::vault::deletion::crash::{BLOWS, Blow, Strike};
 use crate::vault::estate::{Estate, Leads};
 
-/// A vault with something of everything to repair, repaired by a process that is struck. Tells whether the
-/// blow fell.
+/// A vault with something of everything to repair, repaired by a process that is struck. Tells whether the blow fell.
 async fn survive(at: u64, blow: Blow) -> bool {
     let say = format!("call {at}, {blow:?}");
     let estate = Estate::new();

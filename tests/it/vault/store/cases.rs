@@ -144,8 +144,7 @@ async fn prefixes(stage: Stage) {
 }
 
 async fn byte_order(stage: Stage) {
-    // In byte order, which is not the order of a tree: '-' and '.' come before '/', digits and letters
-    // after it.
+    // In byte order, which is not the order of a tree: '-' and '.' come before '/', digits and letters after it.
     let names = ["a-b/1", "a.b", "a/b", "a/b-c/d", "a/b/c/d", "a0", "aB", "ab"];
     let names: Vec<&str> = names.into_iter().filter(|name| *name != "a/b").collect();
     for name in names.iter().rev() {

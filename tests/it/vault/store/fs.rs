@@ -66,8 +66,7 @@ async fn what_a_crash_left_has_no_key_and_can_be_ended() {
     let (folder, store) = fresh();
     let staging = folder.path().join(".tmp");
     std::fs::create_dir(&staging).unwrap();
-    // A process that died while it wrote: the link that holds the key, half an object, a part, a half-made
-    // whole.
+    // A process that died while it wrote: the link that holds the key, half an object, a part, a half-made whole.
     std::os::unix::fs::symlink("manifests/redis-main/1.json", staging.join("0123456789ab.key")).unwrap();
     for name in ["object", "2", "whole"] {
         std::fs::write(staging.join(format!("0123456789ab.{name}")), "{\"torn").unwrap();

@@ -1,5 +1,4 @@
-//! What the network and a refusing server do to the S3 store: each way once, on a real server behind a wire
-//! that breaks.
+//! What the network and a refusing server do to the S3 store: each way once, on a real server behind a wire that breaks.
 
 use std::sync::Arc;
 
