@@ -106,6 +106,14 @@ pub(super) struct Active {
     pub stop: Stop,
 }
 
+/// An attempt that is ours, and what doing it needs.
+struct Claimed {
+    /// An order that nobody understands is claimed too: its run fails with that.
+    work: Result<Box<dyn Work>>,
+    task: Task,
+    started: Started,
+}
+
 /// Takes a run off the list of active ones when the attempt is done with, however that comes.
 struct Place<'a> {
     engine: &'a Engine,
@@ -117,6 +125,9 @@ impl Drop for Place<'_> {
         self.engine.active().remove(&self.run);
     }
 }
+
+/// How long claiming an attempt may take: half a dozen calls to the store, with their retries.
+const CLAIM_LIMIT: Duration = Duration::from_secs(60);
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -132,28 +143,44 @@ impl Engine {
     /// Claims the next attempt at a run and works on it, unless there is none or somebody else has it.
     pub(super) async fn perform(&self, job: Job, stop: Stop, progress: Progress) -> Result<Performed> {
         let Some(_place) = self.enter(&job, &stop, &progress) else { return Ok(Performed::Elsewhere) };
-        let record = ledger::read(&self.0.vault, &job.run).await?;
-        let number = match record.next(self.clock().now()) {
-            Next::Start(number) => number,
-            Next::Held => return Ok(Performed::Elsewhere),
-            Next::Later(at) => return Ok(Performed::Later(at)),
-            Next::Over => return Ok(Performed::Over),
-        };
-        let work = self.0.workshop.make(&job.order);
-        let store_now = self.0.vault.store.now().await?;
-        let ends = self.clock().monotonic();
-        let started = self.claimed(&job, number, &record, work.as_deref().ok(), store_now).await?;
-        let left = Duration::try_from(started.deadline.duration_since(store_now)).unwrap_or_default();
-        let task = self.task(&job, &stop, &progress, ends + left);
-        match ledger::claim(&self.0.vault, &started).await? {
-            Decision::Ours => {}
-            Decision::Theirs(_) => return Ok(Performed::Elsewhere),
-        }
-        self.tell(event(&job, What::Started { attempt: number }));
+        let claiming = self.claim(&job, &stop, &progress);
+        let Claimed { work, task, started } =
+            match self.within(CLAIM_LIMIT, "claiming a run", claiming).await? {
+                Ok(claimed) => claimed,
+                Err(performed) => return Ok(performed),
+            };
+        self.tell(event(&job, What::Started { attempt: started.attempt }));
         let ending = self.work(&job, work, &task, &started).await;
         let finished = self.conclude(&started, ending, &stop, &progress).await?;
         self.tell(event(&job, told(&started, &finished)));
         Ok(finished.retry_at.map_or(Performed::Over, Performed::Later))
+    }
+
+    /// Claims the next attempt; inside, why there is none for us. One that is claimed though nobody learns of it (the
+    /// store's answer came too late) is closed by recovery like any other that nobody works on.
+    async fn claim(
+        &self,
+        job: &Job,
+        stop: &Stop,
+        progress: &Progress,
+    ) -> Result<std::result::Result<Claimed, Performed>> {
+        let record = ledger::read(&self.0.vault, &job.run).await?;
+        let number = match record.next(self.clock().now()) {
+            Next::Start(number) => number,
+            Next::Held => return Ok(Err(Performed::Elsewhere)),
+            Next::Later(at) => return Ok(Err(Performed::Later(at))),
+            Next::Over => return Ok(Err(Performed::Over)),
+        };
+        let work = self.0.workshop.make(&job.order);
+        let store_now = self.0.vault.store.now().await?;
+        let counted_from = self.clock().monotonic();
+        let started = self.claimed(job, number, &record, work.as_ref().ok(), store_now).await?;
+        let left = Duration::try_from(started.deadline.duration_since(store_now)).unwrap_or_default();
+        let task = self.task(job, stop, progress, counted_from + left);
+        Ok(match ledger::claim(&self.0.vault, &started).await? {
+            Decision::Ours => Ok(Claimed { work, task, started }),
+            Decision::Theirs(_) => Err(Performed::Elsewhere),
+        })
     }
 
     fn enter(&self, job: &Job, stop: &Stop, progress: &Progress) -> Option<Place<'_>> {
@@ -172,7 +199,7 @@ impl Engine {
         job: &Job,
         attempt: u32,
         before: &Record,
-        work: Option<&dyn Work>,
+        work: Option<&Box<dyn Work>>,
         store_now: Timestamp,
     ) -> Result<Started> {
         let backup = match (work, &job.order.source) {
@@ -236,7 +263,7 @@ impl Engine {
         started: &Started,
     ) -> Result<Outcome> {
         let work = work?;
-        self.0.gate.permits(&job.principal, &job.order).await?;
+        task.guard(self.0.gate.permits(&job.principal, &job.order)).await?;
         if work.needs_leader() {
             require_leader(job)?;
             job.fence.check().await?;
@@ -260,7 +287,8 @@ impl Engine {
         let held = std::mem::take(&mut *attempt.held.lock().expect("no holder panics"));
         for claim in held {
             // A target that stays claimed is free once this attempt has its end, which is written next.
-            if let Err(error) = claim.release(&self.0.vault).await {
+            let releasing = claim.release(&self.0.vault);
+            if let Err(error) = self.within(recovery::CLOSE_LIMIT, "releasing a claim", releasing).await {
                 tracing::warn!(run = %job.run, %error, "a claim was not released");
             }
         }
@@ -294,7 +322,8 @@ impl Engine {
         let ending = Ending::of(result, stop.reason(), progress.snapshot().steps);
         let until = self.clock().monotonic() + FINISH_PATIENCE;
         loop {
-            match recovery::close(self, started, &ending).await {
+            let closing = recovery::close(self, started, &ending);
+            match self.within(recovery::CLOSE_LIMIT, "writing the end of an attempt", closing).await {
                 Err(error) if error.is_retryable() && self.clock().monotonic() < until => {
                     tracing::warn!(run = %started.run, %error, "the end of an attempt is not written yet");
                 }
