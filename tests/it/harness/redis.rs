@@ -79,9 +79,13 @@ impl RedisServer {
         redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&patient).await
     }
 
-    /// `DEBUG DIGEST` over all databases: the judge of a restore.
+    /// `DEBUG DIGEST` over all databases: the judge of a restore. Waits while the server loads.
     pub async fn digest(&self) -> String {
         let mut connection = self.connect().await;
+        wait_for("redis-server has loaded its file", Duration::from_secs(60), async || {
+            redis::cmd("PING").query_async::<()>(&mut connection).await.is_ok()
+        })
+        .await;
         redis::cmd("DEBUG").arg("DIGEST").query_async(&mut connection).await.expect("DEBUG is allowed")
     }
 
