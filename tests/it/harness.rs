@@ -4,8 +4,10 @@
 #![allow(dead_code)]
 
 pub mod cli;
+pub mod proxy;
 pub mod redis;
 pub mod s3;
+pub mod tls;
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -31,7 +31,7 @@ pub const SLOT_MAP: &str = "cluster.json";
 /// How many shards are taken at the same time: each costs a fork there and a compressor here.
 const SHARDS_AT_ONCE: usize = 2;
 
-/// How many databases a manifest counts one by one; all further ones are counted together.
+/// How many databases are counted one by one; all further ones are counted together.
 const NAMESPACES: usize = 100;
 
 /// Under which the further ones are counted.

@@ -152,8 +152,8 @@ impl Line {
             address: address(place, asked, tls)?,
             alive: !flags.split(',').any(dead),
         };
-        let mut ranges = slots.iter().filter(|slot| !slot.starts_with('[')).map(|slot| range(slot));
-        let mut ranges = ranges.by_ref().collect::<Option<Vec<Range>>>()?;
+        let settled = slots.iter().filter(|slot| !slot.starts_with('['));
+        let mut ranges = settled.map(|slot| range(slot)).collect::<Option<Vec<Range>>>()?;
         ranges.sort_unstable();
         let moving = slots.iter().filter_map(|slot| slot.strip_prefix('[')?.split('-').next()?.parse().ok());
         Some(Line {

@@ -21,6 +21,9 @@ const DIAL: Duration = Duration::from_secs(10);
 /// How long a server may take to answer a command: it runs one at a time, and slow ones of others come first.
 const ANSWER: Duration = Duration::from_secs(20);
 
+/// What may be wrong where TLS is not answered.
+const NO_TLS: &str = "does the server speak TLS on this port?";
+
 /// The least room for a read, and how much is made when there is less: reads of a fast transfer fill what they get.
 const ROOM_MIN: usize = 64 << 10;
 const ROOM: usize = 1 << 20;
@@ -37,6 +40,8 @@ pub struct Connection {
     clock: SharedClock,
     /// Whom it reaches.
     pub address: Address,
+    /// As whom it is logged in.
+    user: String,
 }
 
 /// Opens a socket, with TLS where `tls` says so. Nothing is said on it yet.
@@ -54,7 +59,10 @@ pub async fn dial(address: &Address, tls: Option<&Tls>, clock: &SharedClock) -> 
             None => Ok(Box::new(socket) as Box<dyn Duplex>),
         }
     };
-    let silent = || Error::new(Kind::Timeout, doing(), format!("no connection within {} s", DIAL.as_secs()));
+    let silent = || {
+        let error = Error::new(Kind::Timeout, doing(), format!("no connection within {} s", DIAL.as_secs()));
+        if tls.is_some() { error.hint(NO_TLS) } else { error }
+    };
     within(clock, DIAL, dialled, silent).await
 }
 
@@ -69,17 +77,27 @@ async fn secure(address: &Address, tls: &Tls, socket: TcpStream) -> Result<Box<d
 }
 
 fn refused_tls(doing: String, cause: std::io::Error) -> Error {
-    let certificate = cause
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some_and(|inner| matches!(inner, rustls::Error::InvalidCertificate(_)));
-    let (kind, hint) = match certificate {
-        true => (Kind::Denied, "set tls.ca_file to the CA that signs the server's certificate"),
-        false => {
-            (Kind::Unreachable, "does the server speak TLS on this port, and does it ask for a certificate?")
-        }
-    };
-    Error::new(kind, doing, &cause).caused_by(cause).hint(hint)
+    match rustls_error(&cause) {
+        Some(rustls::Error::InvalidCertificate(_)) => Error::new(Kind::Denied, doing, &cause)
+            .caused_by(cause)
+            .hint("set tls.ca_file to the CA that signs the server's certificate"),
+        Some(rustls::Error::AlertReceived(_)) => broken(doing, cause),
+        _ => Error::new(Kind::Unreachable, doing, &cause).caused_by(cause).hint(NO_TLS),
+    }
+}
+
+/// A link that broke. A server that wants a certificate of ours says so only after the handshake, by an alert.
+fn broken(doing: String, cause: std::io::Error) -> Error {
+    match rustls_error(&cause) {
+        Some(rustls::Error::AlertReceived(_)) => Error::new(Kind::Denied, doing, &cause)
+            .caused_by(cause)
+            .hint("does the server ask for a certificate? Set tls.cert_file and tls.key_file"),
+        _ => Error::io(doing, cause),
+    }
+}
+
+fn rustls_error(cause: &std::io::Error) -> Option<&rustls::Error> {
+    cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
 }
 
 /// Waits for `work`, but no longer than `limit`.
@@ -103,8 +121,9 @@ impl Connection {
     /// `Unreachable`, `Timeout`; `Denied` for a wrong password, a wrong user, or none where one is needed.
     pub async fn open(address: &Address, access: &Access, clock: &SharedClock) -> Result<Self> {
         let link = dial(address, access.tls.as_ref(), clock).await?;
+        let user = access.username.clone().unwrap_or_else(|| "default".to_owned());
         let (clock, address) = (clock.clone(), address.clone());
-        let mut connection = Connection { link, buffer: BytesMut::new(), clock, address };
+        let mut connection = Connection { link, buffer: BytesMut::new(), clock, address, user };
         connection.log_in(access).await?;
         Ok(connection)
     }
@@ -151,7 +170,7 @@ impl Connection {
     pub async fn send(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let doing = format!("sending {name} to Redis at {}", self.address);
         let silent = || Error::new(Kind::Timeout, doing.clone(), "the server takes no bytes");
-        let sent = async { self.link.write_all(bytes).await.doing(doing.clone()) };
+        let sent = async { self.link.write_all(bytes).await.map_err(|cause| broken(doing.clone(), cause)) };
         within(&self.clock, ANSWER, sent, silent).await
     }
 
@@ -184,7 +203,10 @@ impl Connection {
             let why = format!("nothing came for {} s", limit.as_secs());
             Error::new(Kind::Timeout, doing.clone(), why).hint("is the server stuck, or the way to it?")
         };
-        let read = async { self.link.read_buf(&mut self.buffer).await.doing(doing.clone()) };
+        let read = async {
+            let read = self.link.read_buf(&mut self.buffer).await;
+            read.map_err(|cause| broken(doing.clone(), cause))
+        };
         within(&self.clock, limit, read, silent).await
     }
 
@@ -224,9 +246,11 @@ impl Connection {
         match code {
             "NOAUTH" => error(Kind::Denied).hint("set username and password_file of this Redis"),
             "WRONGPASS" => error(Kind::Denied).hint("check username and password_file of this Redis"),
-            "NOPERM" => error(Kind::Denied).hint(
-                "give the user the rights that `tidekeeper permissions` prints: `ACL SETUSER USER +COMMAND`",
-            ),
+            "NOPERM" => error(Kind::Denied).hint(format!(
+                "run `ACL SETUSER {} {}` on it; `tidekeeper permissions` prints all that is needed",
+                self.user,
+                right(name)
+            )),
             "LOADING" => error(Kind::Unready).hint("the server loads its data; try again when it has"),
             "MASTERDOWN" | "NOMASTERLINK" => {
                 error(Kind::Unready).hint("this replica has lost its master; look at `INFO replication`")
@@ -245,5 +269,17 @@ impl Connection {
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Connection to {}", self.address)
+    }
+}
+
+/// The right to send a command: `+psync`, `+cluster|nodes`.
+fn right(command: &str) -> String {
+    const WITH_SUBCOMMANDS: [&str; 7] =
+        ["client", "cluster", "command", "config", "function", "pubsub", "sentinel"];
+    let lower = command.to_lowercase();
+    let mut words = lower.split(' ');
+    match (words.next().unwrap_or_default(), words.next()) {
+        (first, Some(second)) if WITH_SUBCOMMANDS.contains(&first) => format!("+{first}|{second}"),
+        (first, _) => format!("+{first}"),
     }
 }

@@ -140,7 +140,7 @@ async fn an_encrypted_backup_needs_a_private_key_and_nothing_else() {
     cli.run(&["backup", "redis-main"]).await.exits(0);
     let alone = ["extract", "redis-main/latest", "--vault", "vault", "--output", "out"];
     let ran = cli.run(&alone).await;
-    assert!(ran.code == 1 && ran.stderr.contains("hint: "), "{ran:?}");
+    assert!(ran.code == 2 && ran.stderr.contains("hint: "), "{ran:?}");
     std::fs::remove_dir_all(cli.path("out")).ok();
     cli.run(&[&alone[..], &["--identity", "second"]].concat()).await.exits(0);
 }

@@ -191,7 +191,7 @@ async fn nor_with_those_of_another_process() {
     let backup = ask(Action::Backup, "a", None);
     let (stop, progress) = Default::default();
     let both = async {
-        tokio::join!(cli.engine.run_once(&backup, &stop, &progress), world.pass([&mut ticking], 500))
+        tokio::join!(cli.engine.run_once(&backup, &stop, &progress), world.pass([&mut ticking], 700))
     };
     both.await.0.unwrap();
     assert_eq!(world.script.running.lock().unwrap()["a"], (0, 1));

@@ -26,10 +26,28 @@ impl RedisServer {
 
     /// Starts one in a folder that exists: with a `dump.rdb` in it, it loads that.
     pub async fn start_in(folder: TempDir, args: &[&str]) -> Self {
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "local"])
+            .args(["--repl-diskless-sync-delay", "0"]);
+        Self::spawn(command, folder, args).await
+    }
+
+    /// Starts a Sentinel that watches the master at `master` under the name `mymaster`.
+    pub async fn start_sentinel(master: u16) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("sentinel.conf");
+        let watch = format!("bind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {master} 1\n");
+        std::fs::write(&file, watch).expect("it is written");
+        let mut command = Command::new("redis-server");
+        command.arg(file).arg("--sentinel");
+        Self::spawn(command, folder, &[]).await
+    }
+
+    async fn spawn(mut command: Command, folder: TempDir, args: &[&str]) -> Self {
         let port = free_port();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--enable-debug-command", "local", "--repl-diskless-sync-delay", "0"])
+        let child = command
+            .args(["--port", &port.to_string()])
             .arg("--dir")
             .arg(folder.path())
             .args(args)
@@ -61,9 +79,13 @@ impl RedisServer {
         redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&patient).await
     }
 
-    /// `DEBUG DIGEST` over all databases: the judge of a restore.
+    /// `DEBUG DIGEST` over all databases: the judge of a restore. Waits while the server loads.
     pub async fn digest(&self) -> String {
         let mut connection = self.connect().await;
+        wait_for("redis-server has loaded its file", Duration::from_secs(60), async || {
+            redis::cmd("PING").query_async::<()>(&mut connection).await.is_ok()
+        })
+        .await;
         redis::cmd("DEBUG").arg("DIGEST").query_async(&mut connection).await.expect("DEBUG is allowed")
     }
 
@@ -71,10 +93,8 @@ impl RedisServer {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
-}
 
-impl RedisServer {
-    /// Ends it: from now on nobody answers there.
+    /// Ends it as `kill -9` does: from now on nobody answers there.
     pub fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,9 +1,14 @@
 mod backup;
 mod cluster;
+mod config;
 mod extract;
+mod faults;
+mod inspect;
 mod master;
+mod origin;
 mod pipeline;
 mod preflight;
 mod rdb;
+mod replica;
 mod restore;
 mod stage;

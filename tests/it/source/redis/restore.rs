@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidekeeper::error::Kind;
 use tidekeeper::source::redis::address::Address;
-use tidekeeper::source::redis::config::{Settings, Tls};
+use tidekeeper::source::redis::config::Settings;
 use tidekeeper::source::redis::master::Patience;
 use tidekeeper::source::redis::restore::RedisTarget;
 use tidekeeper::source::{RestorePlan, Severity, Target};
@@ -13,6 +13,7 @@ use tidekeeper::vault::reader::BackupReader;
 
 use super::stage::{Stage, command, fill, info, rdb, saved, script, settings, target, wished, with_version};
 use crate::harness::redis::RedisServer;
+use crate::harness::tls::certificates;
 use crate::harness::{free_port, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -495,36 +496,6 @@ async fn what_a_killed_restore_leaves_is_explained_by_the_next_plan() {
     assert_eq!(command::<String>(&server, &["GET", "old"]).await, "data");
     stage.restore(&target(&server), &backup, json!({})).await.expect("it restores");
     assert_eq!(server.digest().await, digest);
-}
-
-/// A CA, and a certificate for 127.0.0.1 that it signed, as PEM files in `folder`.
-fn certificates(folder: &std::path::Path) -> Tls {
-    let name = |name: &str| {
-        let mut names = rcgen::DistinguishedName::new();
-        names.push(rcgen::DnType::CommonName, name);
-        names
-    };
-    let ca_key = rcgen::KeyPair::generate().expect("a key");
-    let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
-    ca.distinguished_name = name("CA of a test");
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_pem = ca.self_signed(&ca_key).expect("a certificate").pem();
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let mut leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
-    leaf.distinguished_name = name("server of a test");
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let leaf_pem = leaf.signed_by(&key, &issuer).expect("a certificate").pem();
-    let write = |name: &str, text: String| {
-        let path = folder.join(name);
-        std::fs::write(&path, text).expect("it is written");
-        Some(path)
-    };
-    Tls {
-        ca_file: write("ca.pem", ca_pem),
-        cert_file: write("cert.pem", leaf_pem),
-        key_file: write("key.pem", key.serialize_pem()),
-        ..Tls::default()
-    }
 }
 
 #[tokio::test]
