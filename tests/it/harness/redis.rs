@@ -83,7 +83,9 @@ impl RedisServer {
     pub async fn digest(&self) -> String {
         let mut connection = self.connect().await;
         wait_for("redis-server has loaded its file", Duration::from_secs(60), async || {
-            redis::cmd("PING").query_async::<()>(&mut connection).await.is_ok()
+            let pong = redis::cmd("PING").query_async::<()>(&mut connection).await;
+            // Any other refusal (MISCONF, say) comes from a server that has loaded.
+            !pong.is_err_and(|error| error.code() == Some("LOADING"))
         })
         .await;
         redis::cmd("DEBUG").arg("DIGEST").query_async(&mut connection).await.expect("DEBUG is allowed")
