@@ -151,6 +151,8 @@ impl App {
             limits: Arc::new(self.config.limits.clone()),
             schedules: self.config.schedules.clone(),
             sources: self.systems.sources.keys().cloned().collect(),
+            catalog: self.catalog.clone(),
+            store_clock: self.store_clock.clone(),
             ..parts
         })
     }

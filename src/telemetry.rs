@@ -45,7 +45,9 @@ pub fn start_logs<W>(format: LogFormat, filter: &str, writer: W) -> Result<(), S
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter).map_err(|why| format!("{filter:?} is no log filter: {why}"))?;
+    // The scheduler's own start and end are no news to anybody who operates this.
+    let whole = format!("tokio_cron_scheduler=warn,{filter}");
+    let filter = EnvFilter::try_new(whole).map_err(|why| format!("{filter:?} is no log filter: {why}"))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let _ = match format {
         LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).try_init(),

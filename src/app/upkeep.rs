@@ -108,10 +108,21 @@ impl Work for Retain {
     async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
         task.step("retention");
         let mut reports = Vec::new();
+        let mut failed = None;
         for policy in self.app.policies(self.order.source.as_ref())? {
             let deleter = self.app.deleter(attempt);
-            let report = task.guard(deleter.apply(&policy)).await?;
-            reports.push((policy.source, report));
+            task.checkpoint()?;
+            match task.guard(deleter.apply(&policy)).await {
+                Ok(report) => reports.push((policy.source, report)),
+                // It voids this source's plan only; the others have their turn.
+                Err(error) => {
+                    tracing::warn!(source = %policy.source, %error, "this source's retention waits");
+                    failed = Some(error);
+                }
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let count =
             |of: fn(&deletion::Report) -> usize| reports.iter().map(|(_, report)| of(report)).sum::<usize>();
@@ -187,7 +198,7 @@ impl Work for Scrub {
         Ok(Outcome {
             status: if damaged || failed > 0 { Status::Partial } else { Status::Succeeded },
             summary: format!("{} findings, {done} repaired, {failed} repairs failed", lines.len()),
-            detail: json!({ "repaired": true, "lines": lines, "repairs": repairs }),
+            detail: json!({ "findings": lines, "repairs": repairs }),
         })
     }
 }

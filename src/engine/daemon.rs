@@ -413,7 +413,7 @@ impl Daemon {
 
     fn spawn(&mut self, job: Job) {
         let (engine, run) = (self.engine.clone(), job.run.clone());
-        tracing::info!(%run, order = %job.order, why = ?job.why, "starting");
+        tracing::info!(%run, order = %job.order, why = %job.why, "starting");
         self.history.runs.insert(run.clone(), Next::Held);
         self.looked.insert(run.clone(), engine.clock().monotonic());
         self.jobs.spawn(async move {

@@ -3,6 +3,7 @@
 //! An attempt is two objects: `<n>.started.json`, whose creation *is* the claim, and `<n>.finished.json`. Attempt n+1
 //! starts only after the finish of n, and only if that finish says so: a run that is over never starts again.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -74,6 +75,15 @@ pub enum Why {
         /// Whether the process that asked does it itself; then no other continues it.
         local: bool,
     },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Schedule { series, due, reason } => write!(f, "{reason}: {series} of {due}"),
+            Why::Request { .. } => f.write_str("somebody asked"),
+        }
+    }
 }
 
 impl Started {

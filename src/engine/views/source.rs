@@ -10,7 +10,7 @@ use crate::engine::due::Line;
 use crate::engine::run::{RunId, State};
 use crate::engine::switches::{self, Position, Switch};
 use crate::engine::work::Action;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::vault::catalog::{Listing, Proven, Row, latest};
 use crate::vault::layout::BackupRef;
 use crate::vault::manifest::Status;
@@ -161,7 +161,12 @@ impl Facts<'_> {
             ),
             _ => {}
         }
-        if let Some(run) = view.last_run.as_ref().filter(|run| run.state == State::Failed) {
+        // One that was refused did what it should: nothing, until somebody confirms.
+        let failed = |run: &&RunView| {
+            let refused = run.error.as_ref().is_some_and(|error| error.code == Kind::Refused.code());
+            run.state == State::Failed && !refused
+        };
+        if let Some(run) = view.last_run.as_ref().filter(failed) {
             let (why, hint) = match &run.error {
                 Some(error) => (error.message.clone(), error.hint.clone()),
                 None => ("for no known reason".to_owned(), None),
