@@ -170,7 +170,12 @@ fn values_before_version_10() -> Vec<Written> {
         ("REDIS0006", 12, ValueType::Zset, listpack.clone()),
         ("REDIS0006", 13, ValueType::Hash, listpack.clone()),
         ("REDIS0007", 14, ValueType::List, [&[2][..], &listpack, &listpack].concat()),
-        ("REDIS0009", 15, ValueType::Stream, [&stream_node()[..], &[1, 2, 3], &stream_tail(&[5, 6], 1)].concat()),
+        (
+            "REDIS0009",
+            15,
+            ValueType::Stream,
+            [&stream_node()[..], &[1, 2, 3], &stream_tail(&[5, 6], 1)].concat(),
+        ),
     ]
 }
 
@@ -180,9 +185,19 @@ fn values_since_version_10() -> Vec<Written> {
         ("REDIS0010", 16, ValueType::Hash, listpack.clone()),
         ("REDIS0010", 17, ValueType::Zset, listpack.clone()),
         ("REDIS0010", 18, ValueType::List, [&[2, 2][..], &listpack, &[1], &text(b"plain")].concat()),
-        ("REDIS0010", 19, ValueType::Stream, [&stream_node()[..], &[1; 8], &stream_tail(&[5, 6, 9], 1)].concat()),
+        (
+            "REDIS0010",
+            19,
+            ValueType::Stream,
+            [&stream_node()[..], &[1; 8], &stream_tail(&[5, 6, 9], 1)].concat(),
+        ),
         ("REDIS0011", 20, ValueType::Set, listpack.clone()),
-        ("REDIS0011", 21, ValueType::Stream, [&stream_node()[..], &[1; 8], &stream_tail(&[5, 6, 9], 2)].concat()),
+        (
+            "REDIS0011",
+            21,
+            ValueType::Stream,
+            [&stream_node()[..], &[1; 8], &stream_tail(&[5, 6, 9], 2)].concat(),
+        ),
         (
             "REDIS0012",
             22,
