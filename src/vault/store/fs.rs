@@ -22,7 +22,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
 
-use self::disk::Reserve;
+use self::disk::{Home, Reserve};
 use self::staging::{FsUpload, Staging};
 use super::{Create, Entry, Key, OpenUpload, Page, SMALL_OBJECT_MAX, Store, Upload};
 use crate::error::{Error, Kind, Result};
@@ -41,7 +41,7 @@ pub struct FsStore(Arc<Root>);
 
 #[derive(Debug)]
 struct Root {
-    path: PathBuf,
+    home: Arc<Home>,
     staging: Staging,
     reserve: Reserve,
 }
@@ -62,9 +62,9 @@ impl FsStore {
             return Err(Error::new(Kind::Refused, doing(), why)
                 .hint("use s3, or set `vault.fs.single_host: true` if only this host ever writes there"));
         }
-        let staging = Staging::below(&path);
-        let reserve = Reserve::below(&path);
-        Ok(FsStore(Arc::new(Root { path, staging, reserve })))
+        let home = Arc::new(Home::new(path));
+        let (staging, reserve) = (Staging::below(&home), Reserve::below(&home.path));
+        Ok(FsStore(Arc::new(Root { home, staging, reserve })))
     }
 
     /// Runs `work` where it may block.
@@ -74,7 +74,8 @@ impl FsStore {
         work: impl FnOnce(&Root) -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let root = self.0.clone();
-        let done = tokio::task::spawn_blocking(move || work(&root)).await;
+        let done =
+            tokio::task::spawn_blocking(move || root.home.is_still_there().and_then(|()| work(&root))).await;
         match done {
             Ok(result) => result.map_err(|cause| self.0.failed(doing, cause)),
             Err(panic) => Err(Error::new(Kind::Internal, doing, panic)),
@@ -85,7 +86,7 @@ impl FsStore {
 #[async_trait]
 impl Store for FsStore {
     fn location(&self) -> String {
-        self.0.path.display().to_string()
+        self.0.home.path.display().to_string()
     }
 
     async fn create(&self, key: &Key, body: Bytes) -> Result<Create> {
@@ -146,7 +147,7 @@ impl Store for FsStore {
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Page> {
         let (prefix, after) = (prefix.to_owned(), after.cloned());
         self.run(format!("listing {prefix} in {}", self.location()), move |root| {
-            walk::page(&root.path, &prefix, after.as_ref())
+            walk::page(&root.home.path, &prefix, after.as_ref())
         })
         .await
     }
@@ -159,7 +160,7 @@ impl Store for FsStore {
                 Err(cause) if disk::is_full(&cause) && root.reserve.release() => disk::remove(&path)?,
                 result => result?,
             }
-            disk::remove_empty_folders(&path, &root.path);
+            disk::remove_empty_folders(&path, &root.home.path);
             root.reserve.refill();
             Ok(())
         })
@@ -185,7 +186,7 @@ impl Store for FsStore {
 
     async fn now(&self) -> Result<Timestamp> {
         self.run(format!("asking the disk of {} for the time", self.location()), |root| {
-            root.path.symlink_metadata()?;
+            root.home.path.symlink_metadata()?;
             timestamp(&root.staging.touch()?)
         })
         .await
@@ -205,7 +206,7 @@ impl FsStore {
 
 impl Root {
     fn path_of(&self, key: &Key) -> PathBuf {
-        self.path.join(key.as_str())
+        self.home.path.join(key.as_str())
     }
 
     fn begin(&self, key: &Key) -> io::Result<String> {
@@ -230,7 +231,7 @@ impl Root {
     /// Our error for what the file system said, with what to do about it.
     fn failed(&self, doing: String, cause: io::Error) -> Error {
         use io::ErrorKind as Io;
-        let root = self.path.display();
+        let root = self.home.path.display();
         let hint = match cause.kind() {
             Io::StorageFull | Io::QuotaExceeded => format!(
                 "make room on the disk of {root}, or let old backups go: `tidekeeper retention --apply`"
@@ -245,6 +246,9 @@ impl Root {
             }
             Io::NotFound => {
                 format!("is {root} typed right, and mounted? `tidekeeper init` makes a new vault")
+            }
+            Io::NotConnected => {
+                format!("is the disk of {root} mounted? A new vault in its place needs a new start")
             }
             _ => return Error::io(doing, cause),
         };

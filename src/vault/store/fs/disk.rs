@@ -2,9 +2,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use rustix::fs::FallocateFlags;
 
@@ -20,20 +20,57 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder and its missing parents, for this user only, durably: backups hold secrets.
-pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
-    for _ in 0..RACES {
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Ok(()) => return folder.parent().map_or(Ok(()), sync_folder),
-            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => match folder.parent() {
-                Some(parent) => make_folder(parent)?,
-                None => return Err(cause),
-            },
-            Err(cause) => return Err(cause),
-        }
+/// The directory that is a vault's root, known again by its device and inode once it was seen. Where its disk is
+/// unmounted another one shows, empty: that is no empty vault, and what is written there vanishes when the disk is back.
+#[derive(Debug)]
+pub(super) struct Home {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    identity: OnceLock<(u64, u64)>,
+}
+
+impl Home {
+    /// The root at `path`, which need not exist yet.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Home { path, identity: OnceLock::new() }
     }
-    Err(io::ErrorKind::NotFound.into())
+
+    /// Passes while it is the directory that was seen first, or nothing was seen yet.
+    pub(super) fn is_still_there(&self) -> io::Result<()> {
+        let found = match self.path.metadata() {
+            Ok(folder) => (folder.dev(), folder.ino()),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound && self.identity.get().is_none() => {
+                return Ok(());
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            Err(cause) => return Err(cause),
+        };
+        if *self.identity.get_or_init(|| found) == found { Ok(()) } else { Err(gone()) }
+    }
+
+    /// Makes a folder in it and its missing parents, for this user only, durably: backups hold secrets. It is made itself
+    /// only if it was never seen.
+    pub(super) fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        if folder == self.path && self.identity.get().is_some() {
+            return Err(gone());
+        }
+        for _ in 0..RACES {
+            match DirBuilder::new().mode(0o700).create(folder) {
+                Ok(()) => return folder.parent().map_or(Ok(()), sync_folder),
+                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => match folder.parent() {
+                    Some(parent) => self.make_folder(parent)?,
+                    None => return Err(cause),
+                },
+                Err(cause) => return Err(cause),
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the directory is gone, or another one is in its place")
 }
 
 /// Removes a file durably; one that is not there is removed.

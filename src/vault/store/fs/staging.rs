@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
-use super::disk::{self, RACES};
+use super::disk::{self, Home, RACES};
 use super::{FsStore, timestamp, walk};
 use crate::error::Result;
 use crate::vault::layout;
@@ -28,11 +28,14 @@ use crate::vault::store::{Create, Key, OpenUpload, Part, Upload, part_offset, pa
 
 /// The staging folder of a vault.
 #[derive(Debug)]
-pub(super) struct Staging(PathBuf);
+pub(super) struct Staging {
+    home: Arc<Home>,
+    folder: PathBuf,
+}
 
 impl Staging {
-    pub(super) fn below(root: &Path) -> Self {
-        Staging(root.join(walk::STAGING))
+    pub(super) fn below(home: &Arc<Home>) -> Self {
+        Staging { home: home.clone(), folder: home.path.join(walk::STAGING) }
     }
 
     /// Whether `id` can be one of ours: it becomes part of a path.
@@ -41,7 +44,7 @@ impl Staging {
     }
 
     fn file(&self, id: &str, what: impl std::fmt::Display) -> PathBuf {
-        self.0.join(format!("{id}.{what}"))
+        self.folder.join(format!("{id}.{what}"))
     }
 
     /// Begins an upload: its id, and its file, empty.
@@ -50,7 +53,7 @@ impl Staging {
         let name = self.file(&id, "key");
         match symlink(key.as_str(), &name) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                disk::make_folder(&self.0)?;
+                self.home.make_folder(&self.folder)?;
                 symlink(key.as_str(), &name)?;
             }
             result => result?,
@@ -67,7 +70,7 @@ impl Staging {
         let (id, mut file) = self.begin(key)?;
         let object = self.file(&id, "object");
         let written = file.write_all(body).and_then(|()| file.sync_all());
-        let created = written.and_then(|()| publish(&object, target));
+        let created = written.and_then(|()| publish(&self.home, &object, target));
         // Names that stay behind do no harm, and scrub finds them.
         let _ = std::fs::remove_file(object).and_then(|()| std::fs::remove_file(self.file(&id, "key")));
         created
@@ -83,7 +86,7 @@ impl Staging {
     }
 
     fn discard_files(&self, id: &str, but: &Path) -> io::Result<()> {
-        let Some(names) = super::absent_is_none(std::fs::read_dir(&self.0))? else { return Ok(()) };
+        let Some(names) = super::absent_is_none(std::fs::read_dir(&self.folder))? else { return Ok(()) };
         for name in names {
             let path = name?.path();
             let of_id = path.file_stem().is_some_and(|stem| stem == id);
@@ -96,7 +99,9 @@ impl Staging {
 
     /// The uploads under `prefix` that were begun and not ended.
     pub(super) fn open(&self, prefix: &str) -> io::Result<Vec<OpenUpload>> {
-        let Some(names) = super::absent_is_none(std::fs::read_dir(&self.0))? else { return Ok(Vec::new()) };
+        let Some(names) = super::absent_is_none(std::fs::read_dir(&self.folder))? else {
+            return Ok(Vec::new());
+        };
         let mut open = Vec::new();
         for name in names {
             let path = name?.path();
@@ -113,12 +118,12 @@ impl Staging {
 
     /// Sets the folder's time to the disk's own now, which leaves no file behind and works on a full disk.
     pub(super) fn touch(&self) -> io::Result<Metadata> {
-        disk::make_folder(&self.0)?;
+        self.home.make_folder(&self.folder)?;
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let as_it_is = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
         let times = Timestamps { last_access: as_it_is, last_modification: now };
-        rustix::fs::utimensat(CWD, &self.0, &times, AtFlags::empty())?;
-        self.0.metadata()
+        rustix::fs::utimensat(CWD, &self.folder, &times, AtFlags::empty())?;
+        self.folder.metadata()
     }
 }
 
@@ -135,14 +140,14 @@ fn new_file(path: &Path) -> io::Result<File> {
 }
 
 /// Gives a synced file its key, unless the key exists. Exactly one of any number of racing callers gets `Created`.
-fn publish(staged: &Path, target: &Path) -> io::Result<Create> {
+fn publish(home: &Home, staged: &Path, target: &Path) -> io::Result<Create> {
     let folder = target.parent().unwrap_or(target);
     for _ in 0..RACES {
         match std::fs::hard_link(staged, target) {
             Ok(()) => return disk::sync_folder(folder).map(|()| Create::Created),
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => return exists(target),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound && staged.is_file() => {
-                disk::make_folder(folder)?
+                home.make_folder(folder)?
             }
             // Hard links are missing: EPERM, though nothing is forbidden.
             Err(cause) if cause.raw_os_error() == Some(libc::EPERM) => {
@@ -209,7 +214,8 @@ impl Upload for FsUpload {
             if !root.staging.file(&id, "object").is_file() && target.is_file() {
                 return exists(&target);
             }
-            let created = root.staging.assemble(&id, &parts).and_then(|whole| publish(&whole, &target))?;
+            let created =
+                root.staging.assemble(&id, &parts).and_then(|whole| publish(&root.home, &whole, &target))?;
             // Names that stay behind do no harm, and scrub finds them.
             let _ = root.staging.discard(&id);
             Ok(created)

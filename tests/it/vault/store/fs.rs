@@ -215,6 +215,38 @@ async fn inside_a_full_disk() {
     assert!(read(&store, &Key::new("tombstones/redis-main/old/1.json"), 0..64 << 10).await.is_ok());
 }
 
+#[tokio::test]
+async fn a_directory_that_goes_away_is_neither_empty_nor_made_again() {
+    let (folder, store) = fresh();
+    let key = Key::new("manifests/redis-main/1.json");
+    assert_eq!(store.create(&key, "{}".into()).await.unwrap(), Create::Created);
+    let (root, away) = (folder.path().to_owned(), folder.path().with_extension("away"));
+    for another_in_its_place in [false, true] {
+        std::fs::rename(&root, &away).expect("a rename");
+        if another_in_its_place {
+            std::fs::create_dir(&root).expect("a folder, as an unmounted disk leaves one");
+        }
+        let failures = [
+            store.create(&Key::new("a"), "x".into()).await.err(),
+            store.begin_upload(&Key::new("a")).await.err(),
+            store.get(&key).await.err(),
+            list_all(&store, "manifests/").await.err(),
+            store.delete(&key).await.err(),
+            store.now().await.err(),
+        ];
+        for error in failures {
+            let error = error.expect("it is not there");
+            assert!(error.kind() == Kind::Unreachable && error.is_retryable(), "{error:?}");
+            assert!(error.hint_text().is_some_and(|hint| hint.contains("mounted")), "{error:?}");
+        }
+        assert_eq!(root.exists(), another_in_its_place, "nobody made it again");
+        assert_eq!(names(&root), Vec::<String>::new(), "nothing was written there");
+        let _ = std::fs::remove_dir(&root);
+        std::fs::rename(&away, &root).expect("a rename");
+        assert_eq!(store.get(&key).await.unwrap().unwrap(), "{}", "it is back");
+    }
+}
+
 #[test]
 fn a_read_only_disk_is_read_and_refuses_writes_with_a_reason() {
     on_a_small_disk("vault::store::fs::inside_a_read_only_disk");
