@@ -168,7 +168,8 @@ async fn settle(engine: &Engine, started: &Started, ending: &Ending) -> Result<O
         Some(problem) => problem.message.clone(),
         None => "somebody asked for an end".to_owned(),
     };
-    match abandon(&engine.0.vault, &backup, &slot.kind, &reason, started.generation).await? {
+    let run = started.run.to_string();
+    match abandon(&engine.0.vault, &backup, &slot.kind, Some(&run), &reason, started.generation).await? {
         Decision::Theirs(found) if found.status != manifest::Status::Abandoned => Ok(Some(found)),
         _ => Ok(None),
     }

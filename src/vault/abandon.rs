@@ -5,8 +5,8 @@
 
 use super::Vault;
 use super::decide::{Decision, decide};
-use super::layout::{self, BackupRef, FORMAT};
-use super::manifest::{Contents, Manifest, Status};
+use super::layout::{self, BackupRef};
+use super::manifest::{Manifest, Status};
 use crate::error::Result;
 
 /// Gives `backup` up because of `why`. `Theirs` is the manifest of whoever decided before: mostly a commit that came
@@ -18,33 +18,18 @@ pub async fn abandon(
     vault: &Vault,
     backup: &BackupRef,
     kind: &str,
+    run: Option<&str>,
     why: &str,
     generation: Option<u64>,
 ) -> Result<Decision<Manifest>> {
     let manifest = Manifest {
-        format: FORMAT,
-        id: backup.id.clone(),
-        source: backup.source.clone(),
-        kind: kind.to_owned(),
-        status: Status::Abandoned,
         reason: Some(why.to_owned()),
         started_at: backup.id.time(),
-        finished_at: vault.clock.now(),
-        tool: concat!("tidekeeper ", env!("CARGO_PKG_VERSION")).to_owned(),
-        writer: layout::nonce(),
-        run: None,
-        origin: None,
-        consistency: None,
-        artifacts: Vec::new(),
-        contents: Contents::default(),
-        omissions: Vec::new(),
-        requires: Vec::new(),
-        encryption: None,
-        timeline: None,
+        run: run.map(str::to_owned),
         leader_generation: generation,
-        previous: None,
-        signature: None,
-        unknown: serde_json::Map::new(),
+        ..Manifest::bare(backup, kind, Status::Abandoned, vault.clock.now())
     };
-    decide(&*vault.store, &*vault.clock, &layout::manifest(backup), &manifest).await
+    decide(&*vault.store, &*vault.clock, &layout::manifest(backup), &manifest)
+        .await
+        .map_err(|error| error.while_doing(format!("abandoning backup {backup}")))
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::decide::Deciding;
-use super::layout::{BackupId, BackupRef};
+use super::layout::{self, BackupId, BackupRef, FORMAT};
 use crate::config::SourceName;
 
 /// The longest a manifest may be, in bytes.
@@ -34,8 +34,7 @@ pub struct Manifest {
     pub reason: Option<String>,
     /// When the run began, by the writer's clock.
     pub started_at: Timestamp,
-    /// When the last byte was stored, by the writer's clock. Of an abandoned backup: when its run had to have
-    /// ended, or was given up if that was later; nothing is stored after that.
+    /// When the last byte was stored, by the writer's clock. Of an abandoned backup: when it was given up.
     pub finished_at: Timestamp,
     /// `tidekeeper 0.1.0`.
     pub tool: String,
@@ -82,6 +81,36 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// One that says nothing but of which backup it is, that `now` is its beginning and its end, and who wrote it: this
+    /// build, with a fresh nonce.
+    pub fn bare(backup: &BackupRef, kind: &str, status: Status, now: Timestamp) -> Self {
+        Manifest {
+            format: FORMAT,
+            id: backup.id.clone(),
+            source: backup.source.clone(),
+            kind: kind.to_owned(),
+            status,
+            reason: None,
+            started_at: now,
+            finished_at: now,
+            tool: concat!("tidekeeper ", env!("CARGO_PKG_VERSION")).to_owned(),
+            writer: layout::nonce(),
+            run: None,
+            origin: None,
+            consistency: None,
+            artifacts: Vec::new(),
+            contents: Contents::default(),
+            omissions: Vec::new(),
+            requires: Vec::new(),
+            encryption: None,
+            timeline: None,
+            leader_generation: None,
+            previous: None,
+            signature: None,
+            unknown: Map::new(),
+        }
+    }
+
     /// The source and the id.
     pub fn backup(&self) -> BackupRef {
         BackupRef { source: self.source.clone(), id: self.id.clone() }

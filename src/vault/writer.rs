@@ -18,7 +18,7 @@ use super::codec::pool::Buffer;
 use super::codec::{BLOCK, persist};
 use super::decide::{Decision, decide, encode};
 use super::details::{DETAILS, Details, REST, Rest};
-use super::layout::{self, BackupRef, FORMAT};
+use super::layout::{self, BackupRef};
 use super::manifest::{
     Artifact, Codec, Consistency, Contents, EncryptedTo, Level, MANIFEST_MAX, Manifest, Omission, Origin,
     Status,
@@ -295,7 +295,7 @@ impl BackupWriter {
             started_at: self.started_at,
             writer: self.attempt.clone(),
             run: Some(self.task.run.to_string()),
-            ..empty(&self.vault, &self.backup, &self.kind, status)
+            ..Manifest::bare(&self.backup, &self.kind, status, self.vault.clock.now())
         }
     }
 
@@ -306,59 +306,6 @@ impl BackupWriter {
             Decision::Ours => Ok(manifest),
             Decision::Theirs(other) => Err(lost_to(&other)),
         }
-    }
-}
-
-/// Gives a backup up: writes its manifest as abandoned, unless one is there. Who gets `Theirs` follows its status.
-///
-/// `deadline` is when the run had to have ended: until then its writer may still store data, which is cleaned later.
-pub async fn abandon(
-    vault: &Vault,
-    backup: &BackupRef,
-    kind: &str,
-    run: &str,
-    reason: &str,
-    deadline: Timestamp,
-) -> Result<Decision<Manifest>> {
-    let mut manifest = Manifest {
-        reason: Some(reason.to_owned()),
-        run: Some(run.to_owned()),
-        started_at: backup.id.time(),
-        ..empty(vault, backup, kind, Status::Abandoned)
-    };
-    manifest.finished_at = manifest.finished_at.max(deadline);
-    decide(&*vault.store, &*vault.clock, &layout::manifest(backup), &manifest)
-        .await
-        .map_err(|error| error.while_doing(format!("abandoning backup {backup}")))
-}
-
-/// A manifest that says nothing but which backup it is of, and that it ended now.
-fn empty(vault: &Vault, backup: &BackupRef, kind: &str, status: Status) -> Manifest {
-    let now = vault.clock.now();
-    Manifest {
-        format: FORMAT,
-        id: backup.id.clone(),
-        source: backup.source.clone(),
-        kind: kind.to_owned(),
-        status,
-        reason: None,
-        started_at: now,
-        finished_at: now,
-        tool: concat!("tidekeeper ", env!("CARGO_PKG_VERSION")).to_owned(),
-        writer: layout::nonce(),
-        run: None,
-        origin: None,
-        consistency: None,
-        artifacts: Vec::new(),
-        contents: Contents::default(),
-        omissions: Vec::new(),
-        requires: Vec::new(),
-        encryption: None,
-        timeline: None,
-        leader_generation: None,
-        previous: None,
-        signature: None,
-        unknown: Map::new(),
     }
 }
 

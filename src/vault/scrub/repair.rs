@@ -96,7 +96,7 @@ impl Scrub<'_> {
         let kind = listing.of(&backup.source).find_map(|row| row.manifest.as_ref().ok());
         let kind = kind.map_or("unknown", |summary| &*summary.kind);
         let why = format!("found by scrub without a manifest: {why}");
-        match abandon(self.vault, backup, kind, &why, deleter.fence.generation()).await? {
+        match abandon(self.vault, backup, kind, None, &why, deleter.fence.generation()).await? {
             Decision::Theirs(manifest) if manifest.status != Status::Abandoned => {
                 left(format!("it was committed meanwhile as {:?}", manifest.status.as_str()))
             }

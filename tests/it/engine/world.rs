@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tidekeeper::clock::{Clock, SharedClock, TestClock};
 use tidekeeper::config::{Missed, Retention, Schedule, Series, SourceName, When};
 use tidekeeper::engine::daemon::Daemon;
@@ -22,7 +22,7 @@ use tidekeeper::task::{Limits, Progress, Spool, Task};
 use tidekeeper::vault::Vault;
 use tidekeeper::vault::decide::{Decision, decide, read_json};
 use tidekeeper::vault::layout::{self, BackupRef};
-use tidekeeper::vault::manifest::{self, Contents, Manifest};
+use tidekeeper::vault::manifest::{self, Manifest};
 use tidekeeper::vault::store::memory::MemoryStore;
 use tidekeeper::vault::store::{SharedStore, list_all};
 
@@ -337,29 +337,9 @@ async fn commit(vault: &Vault, attempt: &Attempt, status: manifest::Status) -> R
     let data = layout::artifact(backup, &writer, "dump.zst");
     let _ = vault.store.create(&data, "data".into()).await?;
     let manifest = Manifest {
-        format: layout::FORMAT,
-        id: backup.id.clone(),
-        source: backup.source.clone(),
-        kind: "scripted".to_owned(),
-        status,
-        reason: None,
-        started_at: vault.clock.now(),
-        finished_at: vault.clock.now(),
-        tool: "test".to_owned(),
         writer,
         run: Some(attempt.run.to_string()),
-        origin: None,
-        consistency: None,
-        artifacts: Vec::new(),
-        contents: Contents::default(),
-        omissions: Vec::new(),
-        requires: Vec::new(),
-        encryption: None,
-        timeline: None,
-        leader_generation: None,
-        previous: None,
-        signature: None,
-        unknown: Map::new(),
+        ..Manifest::bare(backup, "scripted", status, vault.clock.now())
     };
     let key = layout::manifest(backup);
     match decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &manifest).await? {

@@ -3,13 +3,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 use tidekeeper::clock::TestClock;
 use tidekeeper::error::Kind;
 use tidekeeper::task::Limits;
 use tidekeeper::task::spool::SPOOL_MIN;
+use tidekeeper::vault::abandon::abandon;
 use tidekeeper::vault::codec::BLOCK;
 use tidekeeper::vault::decide::Decision;
 use tidekeeper::vault::details::REST;
@@ -21,7 +22,7 @@ use tidekeeper::vault::reader::BackupReader;
 use tidekeeper::vault::store::faults::{Fault, Method};
 use tidekeeper::vault::store::fs::FsStore;
 use tidekeeper::vault::store::{Key, SharedStore, Store, list_all};
-use tidekeeper::vault::writer::{Capture, abandon};
+use tidekeeper::vault::writer::Capture;
 
 use super::scene::{Scene, drain, noise, text, write_artifact};
 use crate::harness::{s3, wait_for};
@@ -275,8 +276,7 @@ async fn whoever_creates_the_manifest_first_has_decided() {
     let backup = scene.backup();
     let writer = scene.writer(&backup);
     write_artifact(&writer, "dump.rdb", text(1000)).await.expect("stored");
-    let deadline = scene.clock.now() + SignedDuration::from_hours(1);
-    let abandoned = abandon(&scene.vault, &backup, "redis", "run-1", "its process died", deadline).await;
+    let abandoned = abandon(&scene.vault, &backup, "redis", Some("run-1"), "its process died", None).await;
     assert!(matches!(abandoned.expect("decided"), Decision::Ours));
     let error = writer.commit(Capture::default(), Status::Complete, None).await.expect_err("too late");
     assert_eq!(error.kind(), Kind::Conflict);
@@ -291,23 +291,23 @@ async fn whoever_creates_the_manifest_first_has_decided() {
 async fn a_committed_backup_is_not_abandoned() {
     let scene = Scene::new();
     let manifest = scene.write(&[("dump.rdb", text(10))]).await;
-    let now = scene.clock.now();
-    let abandoned = abandon(&scene.vault, &manifest.backup(), "redis", "run-1", "too late", now).await;
+    let abandoned = abandon(&scene.vault, &manifest.backup(), "redis", Some("run-1"), "too late", None).await;
     let Decision::Theirs(found) = abandoned.expect("decided") else { panic!("it was there before") };
     assert_eq!(found, manifest);
 }
 
 #[tokio::test]
-async fn an_abandoned_backup_ends_with_its_run() {
+async fn an_abandoned_backup_names_its_run_and_who_gave_it_up() {
     let scene = Scene::new();
     let backup = scene.backup();
-    let deadline = scene.clock.now() + SignedDuration::from_hours(3);
-    let abandoned = abandon(&scene.vault, &backup, "redis", "run-1", "why", deadline).await;
+    let abandoned = abandon(&scene.vault, &backup, "redis", Some("run-1"), "why", Some(7)).await;
     assert!(matches!(abandoned.expect("decided"), Decision::Ours));
     let manifest = scene.memory.get(&layout::manifest(&backup)).await.expect("read").expect("there");
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("JSON");
     assert_eq!((&manifest["status"], &manifest["run"]), (&json!("abandoned"), &json!("run-1")));
-    assert_eq!(manifest["finished_at"], json!(deadline));
+    assert_eq!((&manifest["reason"], &manifest["leader_generation"]), (&json!("why"), &json!(7)));
+    assert_eq!(manifest["started_at"], json!(backup.id.time()));
+    assert_eq!(manifest["finished_at"], json!(scene.clock.now()));
 }
 
 #[tokio::test]
