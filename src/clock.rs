@@ -27,6 +27,21 @@ pub trait Clock: Debug + Send + Sync + 'static {
 /// How a clock is passed around.
 pub type SharedClock = Arc<dyn Clock>;
 
+/// Waits for `work`, but no longer than `limit`: then it is dropped, and `late` answers in its place. What does not
+/// answer must not hang us.
+pub async fn within<T>(
+    clock: &dyn Clock,
+    limit: Duration,
+    work: impl Future<Output = T>,
+    late: impl FnOnce() -> T,
+) -> T {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = clock.sleep(limit) => late(),
+    }
+}
+
 /// The machine's clock.
 #[derive(Debug)]
 pub struct SystemClock {

@@ -23,7 +23,7 @@ use self::perform::Active;
 use self::run::{Problem, RunId};
 use self::views::RunView;
 use self::work::{Order, Workshop};
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, within};
 use crate::config::{Schedule, SourceName};
 use crate::error::{Error, Kind, Result};
 use crate::task::{Limits, Spool};
@@ -253,14 +253,10 @@ impl Engine {
         doing: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = self.clock().sleep(limit) => {
-                let why = format!("no answer within {} s", limit.as_secs());
-                let hint = "look at the vault's store and the network to it";
-                Err(Error::new(Kind::Timeout, doing, why).hint(hint))
-            }
-        }
+        let late = || {
+            let why = format!("no answer within {} s", limit.as_secs());
+            Err(Error::new(Kind::Timeout, doing, why).hint("look at the vault's store and the network to it"))
+        };
+        within(&**self.clock(), limit, work, late).await
     }
 }

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Api;
 use super::problem::Problem;
+use crate::clock::within;
 use crate::error::{Error, Kind, Result};
 
 /// How long an answer may take. Only plans of restores take long: they read the whole backup.
@@ -46,14 +47,11 @@ async fn in_time(api: &Api, request: Request, next: Next) -> Response {
     let plans = request.uri().path() == "/v1/restores";
     let patience = if plans { PATIENCE_FOR_PLANS } else { PATIENCE };
     let doing = format!("{} {}", request.method(), request.uri().path());
-    tokio::select! {
-        biased;
-        response = next.run(request) => response,
-        () = api.app.clock.sleep(patience) => {
-            let why = format!("no answer within {} s", patience.as_secs());
-            Problem::from(Error::new(Kind::Timeout, doing, why)).into_response()
-        }
-    }
+    let late = || {
+        let why = format!("no answer within {} s", patience.as_secs());
+        Problem::from(Error::new(Kind::Timeout, doing, why)).into_response()
+    };
+    within(&*api.app.clock, patience, next.run(request), late).await
 }
 
 /// A page of another site reaches us under a name of its own (DNS rebinding: `Host` tells), or from its own place

@@ -11,7 +11,7 @@ use super::look::Look;
 use super::remote::Remote;
 use super::serve::Daemon;
 use crate::app::{App, KINDS};
-use crate::clock::{SharedClock, SystemClock};
+use crate::clock::{SharedClock, SystemClock, within};
 use crate::config::node::Problem;
 use crate::config::{self, Config, Known};
 use crate::error::{Error, Kind, Result};
@@ -161,14 +161,11 @@ impl Context {
         doing: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = self.clock.sleep(limit) => {
-                let why = format!("no answer within {} s", limit.as_secs());
-                Err(Error::new(Kind::Timeout, doing, why).hint("look at the network between here and there"))
-            }
-        }
+        let late = || {
+            let why = format!("no answer within {} s", limit.as_secs());
+            Err(Error::new(Kind::Timeout, doing, why).hint("look at the network between here and there"))
+        };
+        within(&*self.clock, limit, work, late).await
     }
 }
 

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Future};
 
 use super::manifest::Digest;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::error::{Error, Kind, Result};
 
 pub mod download;
@@ -112,11 +112,7 @@ pub async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    tokio::select! {
-        biased;
-        done = call => done,
-        () = clock.sleep(limit) => {
-            Err(Error::new(Kind::Timeout, "waiting for the vault", format!("no answer within {limit:?}")))
-        }
-    }
+    let late =
+        || Err(Error::new(Kind::Timeout, "waiting for the vault", format!("no answer within {limit:?}")));
+    clock::within(clock, limit, call, late).await
 }

@@ -12,7 +12,7 @@ use super::address::Address;
 use super::config::{Access, Tls};
 use super::reply::{self, Reply};
 use super::tls;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, within};
 use crate::error::{Context, Error, Kind, Result};
 
 /// How long a server may take to accept, with TLS and DNS.
@@ -61,9 +61,9 @@ pub async fn dial(address: &Address, tls: Option<&Tls>, clock: &SharedClock) -> 
     };
     let silent = || {
         let error = Error::new(Kind::Timeout, doing(), format!("no connection within {} s", DIAL.as_secs()));
-        if tls.is_some() { error.hint(NO_TLS) } else { error }
+        Err(if tls.is_some() { error.hint(NO_TLS) } else { error })
     };
-    within(clock, DIAL, dialled, silent).await
+    within(&**clock, DIAL, dialled, silent).await
 }
 
 async fn secure(address: &Address, tls: &Tls, socket: TcpStream) -> Result<Box<dyn Duplex>> {
@@ -98,20 +98,6 @@ fn broken(doing: String, cause: std::io::Error) -> Error {
 
 fn rustls_error(cause: &std::io::Error) -> Option<&rustls::Error> {
     cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
-}
-
-/// Waits for `work`, but no longer than `limit`.
-pub async fn within<T>(
-    clock: &SharedClock,
-    limit: Duration,
-    work: impl Future<Output = Result<T>>,
-    silent: impl FnOnce() -> Error,
-) -> Result<T> {
-    tokio::select! {
-        biased;
-        done = work => done,
-        () = clock.sleep(limit) => Err(silent()),
-    }
 }
 
 impl Connection {
@@ -169,9 +155,9 @@ impl Connection {
     /// Sends bytes. `name` is the command, for errors.
     pub async fn send(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let doing = format!("sending {name} to Redis at {}", self.address);
-        let silent = || Error::new(Kind::Timeout, doing.clone(), "the server takes no bytes");
+        let silent = || Err(Error::new(Kind::Timeout, doing.clone(), "the server takes no bytes"));
         let sent = async { self.link.write_all(bytes).await.map_err(|cause| broken(doing.clone(), cause)) };
-        within(&self.clock, ANSWER, sent, silent).await
+        within(&*self.clock, ANSWER, sent, silent).await
     }
 
     /// Waits for the answer to `name`, at most `limit` without a byte.
@@ -201,13 +187,13 @@ impl Connection {
         let doing = format!("waiting for {awaited} from Redis at {}", self.address);
         let silent = || {
             let why = format!("nothing came for {} s", limit.as_secs());
-            Error::new(Kind::Timeout, doing.clone(), why).hint("is the server stuck, or the way to it?")
+            Err(Error::new(Kind::Timeout, doing.clone(), why).hint("is the server stuck, or the way to it?"))
         };
         let read = async {
             let read = self.link.read_buf(&mut self.buffer).await;
             read.map_err(|cause| broken(doing.clone(), cause))
         };
-        within(&self.clock, limit, read, silent).await
+        within(&*self.clock, limit, read, silent).await
     }
 
     /// The bytes that were read and not yet taken.
@@ -234,8 +220,7 @@ impl Connection {
     pub async fn close(mut self) {
         let doing = format!("closing the connection to {}", self.address);
         let closed = async { self.link.shutdown().await.doing(doing) };
-        let silent = || Error::new(Kind::Timeout, "closing", "slow");
-        let _ = within(&self.clock, Duration::from_secs(1), closed, silent).await;
+        let _ = within(&*self.clock, Duration::from_secs(1), closed, || Ok(())).await;
     }
 
     /// What an error of the server's means to us.

@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use self::command::{Commands, Heard};
 use super::connection::Duplex;
 use super::feed::Feed;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, within};
 use crate::config::secret::Secret;
 use crate::error::{Context, Error, Kind, Result};
 use crate::task::Progress;
@@ -204,12 +204,8 @@ impl Master {
     }
 
     async fn within_handshake<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        tokio::select! {
-            done = work => done,
-            () = self.clock.sleep(self.patience.handshake) => {
-                Err(Error::new(Kind::Timeout, DOING, "it fell silent in the handshake"))
-            }
-        }
+        let silent = || Err(Error::new(Kind::Timeout, DOING, "it fell silent in the handshake"));
+        within(&*self.clock, self.patience.handshake, work, silent).await
     }
 
     async fn send(&self, mut out: WriteHalf<Link>, offer: Offer, sent: &Sent) -> Result<()> {
