@@ -73,7 +73,7 @@ pub trait Source: Debug + Send + Sync {
     /// Splits a backup; one slice for most.
     async fn plan_backup(&self, task: &Task) -> Result<BackupPlan>;
 
-    /// Captures one slice into `out`.
+    /// Captures one slice into `out`; its steps have names of its own.
     async fn backup(&self, slice: &Slice, task: &Task, out: &BackupWriter) -> Result<Capture>;
 }
 
@@ -92,7 +92,7 @@ pub trait Target: Debug + Send + Sync {
         task: &Task,
     ) -> Result<RestorePlan>;
 
-    /// Executes a plan that was made for this target.
+    /// Executes a plan that was made for this target; its steps have names of its own.
     async fn restore(&self, from: &BackupReader, plan: &RestorePlan, task: &Task) -> Result<Restored>;
 
     /// Compares what the target holds with what a backup says it should.

@@ -34,7 +34,6 @@ impl Backup {
         let source = system.source();
         task.step("connect");
         let plan = source.plan_backup(task).await?;
-        task.step("capture");
         let mut whole = Capture::default();
         for slice in &plan.slices {
             whole.absorb(source.backup(slice, task, out).await?);

@@ -133,7 +133,6 @@ impl Restore {
         let Prepared { reader, target, plan } = prepare(&self.app, &self.target, &self.params, task).await?;
         permit(&plan, self.params.confirm.as_deref())?;
         attempt.claim(&plan.target.id, &plan.target.label).await?;
-        task.step("load");
         let restored = target.restore(&reader, &plan, task).await?;
         task.step("compare");
         let checks = match restored.selected {
