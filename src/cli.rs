@@ -134,6 +134,10 @@ fn misused(error: &clap::Error) -> u8 {
     u8::try_from(error.exit_code()).unwrap_or(2)
 }
 
+/// Threads that may wait for a disk or compute at the same time. Few are busy, many only change places: ten thousand
+/// manifests are read a quarter faster than by the usual 512, and each thread costs memory of its own.
+const BLOCKING_THREADS: usize = 16;
+
 fn start(context: &Context, usual_log: &str) -> Result<tokio::runtime::Runtime> {
     let log = context.globals.log.clone().or_else(|| variable("TIDEKEEPER_LOG"));
     let log = log.unwrap_or_else(|| usual_log.to_owned());
@@ -141,6 +145,7 @@ fn start(context: &Context, usual_log: &str) -> Result<tokio::runtime::Runtime> 
         .map_err(|why| Error::new(Kind::Usage, "starting the logs", why))?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|cause| Error::io("starting the runtime", cause))
 }

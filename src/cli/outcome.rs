@@ -46,7 +46,7 @@ impl Outcome {
 pub fn print(ended: &Result<Outcome>, json: bool, look: &Look) -> u8 {
     match ended {
         Ok(outcome) if json && !outcome.document.is_null() => print_document(&outcome.document),
-        Ok(outcome) => print_text(&outcome.text),
+        Ok(outcome) => print_bytes(outcome.text.as_bytes()),
         Err(error) => {
             eprint!("{}", complaint(error, look));
             if json {
@@ -92,11 +92,13 @@ pub fn error_of(document: &Value, doing: &str) -> Error {
 }
 
 fn print_document(document: &Value) {
-    print_text(&format!("{document:#}\n"));
+    let mut text = serde_json::to_vec_pretty(document).unwrap_or_default();
+    text.push(b'\n');
+    print_bytes(&text);
 }
 
 /// A reader that went away (`| head`) is no failure of ours.
-fn print_text(text: &str) {
+fn print_bytes(bytes: &[u8]) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }

@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::stream::TryChunksError;
+use futures_util::{Stream, StreamExt, TryFutureExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Vault;
 use super::fate::{self, Proposals};
@@ -17,7 +19,7 @@ use super::layout::{self, BackupId, BackupRef, Marker};
 use super::marks::{Decree, Hold, Verdict};
 use super::store::{Entry, Key, SharedStore, list_all};
 use crate::config::SourceName;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 mod read;
 mod resolve;
@@ -30,6 +32,9 @@ pub use self::row::{Marks, Proven, Row, Summary};
 /// How many objects are read at the same time, over all listings of a process: enough to hide 50 ms of latency at
 /// 1,000 objects a second, few enough not to be throttled.
 const IN_FLIGHT: usize = 64;
+
+/// How many objects one task reads: parsing ten thousand manifests keeps every core busy, not one.
+const BATCH: usize = 64;
 
 /// The backups of a vault. Clones share what was read already.
 #[derive(Clone, Debug)]
@@ -137,16 +142,20 @@ impl Catalog {
 
     async fn room(&self, room: Room, source: Option<&SourceName>) -> Result<Vec<Found>> {
         let prefix = room.prefix(source);
-        let read = |entry| {
-            let this = self.clone();
-            async move { Ok(this.read(room, entry).await) }
+        let batches = entries(self.vault.store.clone(), prefix.clone()).try_chunks(BATCH);
+        let read = |batch| {
+            let reading = AbortOnDropHandle::new(tokio::spawn(self.clone().read_all(room, batch)));
+            reading.map_err(|died| Error::new(Kind::Internal, "reading the catalog", died))
         };
-        let entries = entries(self.vault.store.clone(), prefix.clone());
-        let mut found: Vec<Found> =
-            entries.map_ok(read).try_buffer_unordered(IN_FLIGHT).try_collect().await?;
+        let batches = batches.map_err(|TryChunksError(_, error)| error).map_ok(read);
+        let mut found: Vec<Found> = batches.try_buffer_unordered(IN_FLIGHT).try_concat().await?;
         found.sort_unstable_by(|(a, _), (b, _)| a.key.cmp(&b.key));
         self.forget_unlisted(&prefix, &found);
         Ok(found)
+    }
+
+    async fn read_all(self, room: Room, batch: Vec<Entry>) -> Vec<Found> {
+        stream::iter(batch).map(|entry| self.read(room, entry)).buffer_unordered(BATCH).collect().await
     }
 
     async fn read(&self, room: Room, entry: Entry) -> Found {

@@ -35,6 +35,9 @@ mod walk;
 const CHUNK: u64 = 256 << 10;
 const READ_AHEAD: usize = 2;
 
+/// Room for most manifests and marks.
+const USUAL: usize = 4 << 10;
+
 /// Objects in a directory. Clones are the same store.
 #[derive(Clone, Debug)]
 pub struct FsStore(Arc<Root>);
@@ -268,13 +271,19 @@ fn open_object(path: &Path) -> io::Result<(File, u64)> {
 
 /// A small file's bytes, or its length where it is not small.
 fn read_small(path: &Path) -> io::Result<Result<Bytes, u64>> {
-    let (mut file, size) = open_object(path)?;
-    if size > SMALL_OBJECT_MAX {
-        return Ok(Err(size));
+    let mut file = File::open(path)?;
+    let mut body = Vec::with_capacity(USUAL);
+    // Asking for the size first would double the calls, and a catalog makes thousands of them.
+    match (&mut file).take(SMALL_OBJECT_MAX + 1).read_to_end(&mut body) {
+        Err(cause) if cause.kind() == io::ErrorKind::IsADirectory => {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        read => read?,
+    };
+    match body.len() as u64 {
+        0..=SMALL_OBJECT_MAX => Ok(Ok(body.into())),
+        _ => Ok(Err(file.metadata()?.len())),
     }
-    let mut body = Vec::with_capacity(size as usize);
-    file.read_to_end(&mut body)?;
-    Ok(Ok(body.into()))
 }
 
 /// Nothing is at a path, also when what should be a folder on the way is a file.
