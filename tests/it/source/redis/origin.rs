@@ -21,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn replica_of(master: &RedisServer) -> RedisServer {
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]).await;
     wait_for("the replica is in sync", PATIENCE, async || {
-        info(master, "slave0").await.contains("state=online")
-            && info(&replica, "master_link_status").await == "up"
+        let listed: String = command(master, &["INFO", "replication"]).await;
+        !in_sync(&Info::read(&listed)).is_empty() && info(&replica, "master_link_status").await == "up"
     })
     .await;
     replica
