@@ -4,34 +4,35 @@ use axum::Json;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use serde::Serialize;
+use serde_json::{Value, json};
+
 use super::Api;
 use super::input::{IDEMPOTENCY_KEY, IdempotencyKey};
 use super::problem::Problem;
-use crate::engine::request::Ask;
+use crate::engine::request::{Ask, Request};
 use crate::engine::work::Order;
-use crate::error::Kind;
+use crate::error::{Kind, Result};
 
 /// Who asks. Without authentication it is whoever is on this machine.
 pub const PRINCIPAL: &str = "api";
 
 impl Api {
-    /// Hands an order to the engine. A key that asked for something else before is 422.
+    /// Hands what `body` asks for to the engine. `order` is what it comes to now; it is not looked at when the same was
+    /// asked for before. A key that asked for something else before is 422.
     pub(super) async fn ask(
         &self,
         route: &str,
-        key: IdempotencyKey,
-        order: Order,
-    ) -> Result<Response, Problem> {
-        let deadline = self.app.deadline(&order);
-        let IdempotencyKey(key) = key;
-        let ask = Ask {
-            principal: PRINCIPAL.to_owned(),
-            route: route.to_owned(),
-            idempotency: Some(key.clone()),
-            order,
-            deadline,
+        IdempotencyKey(key): IdempotencyKey,
+        body: &impl Serialize,
+        order: impl Future<Output = Result<Order>>,
+    ) -> std::result::Result<Response, Problem> {
+        let body = json!(body);
+        let accepted = match self.engine.remembered(PRINCIPAL, route, &key).await? {
+            Some(first) => first.repeated(&body),
+            None => self.order(route, &key, body, order.await?).await,
         };
-        let request = self.engine.request(&ask).await.map_err(|error| {
+        let request = accepted.map_err(|error| {
             let reused = error.kind() == Kind::Conflict;
             let problem = Problem::from(error);
             if reused { problem.with_status(StatusCode::UNPROCESSABLE_ENTITY) } else { problem }
@@ -40,5 +41,17 @@ impl Api {
         let headers: [(HeaderName, String); 2] =
             [(header::LOCATION, format!("/v1/runs/{}", view.run)), (IDEMPOTENCY_KEY, key)];
         Ok((StatusCode::ACCEPTED, headers, Json(view)).into_response())
+    }
+
+    async fn order(&self, route: &str, key: &str, body: Value, order: Order) -> Result<Request> {
+        let ask = Ask {
+            principal: PRINCIPAL.to_owned(),
+            route: route.to_owned(),
+            idempotency: Some(key.to_owned()),
+            body,
+            deadline: self.app.deadline(&order),
+            order,
+        };
+        self.engine.request(&ask).await
     }
 }

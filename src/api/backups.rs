@@ -73,7 +73,7 @@ pub async fn show(
 }
 
 /// The body of `POST /v1/backups`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
     source: SourceName,
@@ -85,6 +85,9 @@ pub async fn create(
     key: IdempotencyKey,
     Body(wish): Body<Wish>,
 ) -> Result<Response, Problem> {
-    api.app.source(&wish.source)?;
-    api.ask("POST /v1/backups", key, Order::new(Action::Backup, Some(wish.source))).await
+    let order = async {
+        api.app.source(&wish.source)?;
+        Ok(Order::new(Action::Backup, Some(wish.source.clone())))
+    };
+    api.ask("POST /v1/backups", key, &wish, order).await
 }

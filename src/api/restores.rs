@@ -24,8 +24,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let task = api.app.task("plan a restore", PLANNING);
     if wish.confirm.is_some() {
-        let order = api.app.restore_order(&wish, &task).await?;
-        return api.ask("POST /v1/restores", key, order).await;
+        return api.ask("POST /v1/restores", key, &wish, api.app.restore_order(&wish, &task)).await;
     }
     let plan = api.app.plan_restore(&wish, &task).await?;
     let mut answer = json!(plan);

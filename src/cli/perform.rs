@@ -1,7 +1,7 @@
 //! Does an order in this process: the same claim, work and finish as in a daemon, with its progress shown.
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::context::Context;
@@ -82,6 +82,7 @@ pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs)
         principal: context.principal(),
         route: format!("tidekeeper {}", order.action),
         idempotency: args.idempotency_key.clone(),
+        body: json!(order),
         order,
         deadline,
     };

@@ -32,6 +32,16 @@ impl Engine {
         Ok(request)
     }
 
+    /// What was asked for before with the same idempotency key, if it is still remembered.
+    pub async fn remembered(
+        &self,
+        principal: &str,
+        route: &str,
+        idempotency: &str,
+    ) -> Result<Option<Request>> {
+        request::read(&self.0.vault, &request::key_of(principal, route, idempotency)).await
+    }
+
     /// Does it right here, without a daemon: the same claim, work and finish. Returns when the run is over.
     /// What only a leader may do is handed over to the daemon that leads, if there is one, and waited for.
     ///

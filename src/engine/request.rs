@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::run::RunId;
 use super::work::Order;
@@ -30,7 +31,9 @@ pub struct Request {
     pub principal: String,
     /// Through which door: `POST /v1/restores`, `tidekeeper backup`.
     pub route: String,
-    /// What is wanted.
+    /// What was sent, word for word: a repeat is known by it.
+    pub body: Value,
+    /// What that came to on the day it was asked.
     pub order: Order,
     /// How long the run may take from its start, in seconds.
     pub deadline_s: u64,
@@ -55,6 +58,8 @@ pub struct Ask {
     pub route: String,
     /// The caller's idempotency key; none: each call is a new run.
     pub idempotency: Option<String>,
+    /// What was sent, word for word: `latest` may mean another backup when it is sent again after a lost reply.
+    pub body: Value,
     /// What is wanted.
     pub order: Order,
     /// How long the run may take from its start.
@@ -65,9 +70,29 @@ impl Ask {
     /// The key that this request has.
     pub fn key(&self) -> String {
         match &self.idempotency {
-            Some(text) => layout::digest(&[&self.principal, &self.route, text]),
+            Some(text) => key_of(&self.principal, &self.route, text),
             None => layout::nonce(),
         }
+    }
+}
+
+/// The key of what `principal` asked for on `route` with an idempotency key.
+pub fn key_of(principal: &str, route: &str, idempotency: &str) -> String {
+    layout::digest(&[principal, route, idempotency])
+}
+
+impl Request {
+    /// This request, if it is what `body` asks for again.
+    ///
+    /// # Errors
+    /// `Conflict` if its idempotency key is used for something else now.
+    pub fn repeated(self, body: &Value) -> Result<Self> {
+        if self.body == *body {
+            return Ok(self);
+        }
+        let why = format!("its idempotency key asked for another thing before: run {}", self.run);
+        Err(Error::new(Kind::Conflict, format!("asking on {}", self.route), why)
+            .hint("use a new idempotency key for a new request"))
     }
 }
 
@@ -82,6 +107,7 @@ pub async fn submit(vault: &Vault, ask: &Ask, local: bool) -> Result<Request> {
         nonce: layout::nonce(),
         principal: ask.principal.clone(),
         route: ask.route.clone(),
+        body: ask.body.clone(),
         order: ask.order.clone(),
         deadline_s: ask.deadline.as_secs(),
         local,
@@ -91,12 +117,7 @@ pub async fn submit(vault: &Vault, ask: &Ask, local: bool) -> Result<Request> {
     let place = layout::request(&request.key);
     match decide(vault.store.as_ref(), vault.clock.as_ref(), &place, &request).await? {
         Decision::Ours => Ok(request),
-        Decision::Theirs(first) if first.order == request.order => Ok(first),
-        Decision::Theirs(first) => {
-            let why = format!("its idempotency key asked for another thing before: run {}", first.run);
-            Err(Error::new(Kind::Conflict, format!("asking for {}", request.order), why)
-                .hint("use a new idempotency key for a new request"))
-        }
+        Decision::Theirs(first) => first.repeated(&ask.body),
     }
 }
 

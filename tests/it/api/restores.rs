@@ -1,6 +1,6 @@
 //! A plan first; the restore only with its hash.
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Daemon, json_of, problem_of};
@@ -60,4 +60,26 @@ async fn a_wish_that_contradicts_itself_is_refused() {
     }
     let none = daemon.post("/v1/restores", json!({ "backup": "redis-main/latest" })).await;
     problem_of(none, StatusCode::NOT_FOUND, "not-found").await;
+}
+
+#[tokio::test]
+async fn a_restore_asked_for_again_is_the_same_though_latest_is_another() {
+    let daemon = Daemon::start().await;
+    fill(&daemon, 10).await;
+    daemon.back_up().await;
+    let planned = plan(&daemon).await;
+    let wish = json!({ "backup": "redis-main/latest", "confirm": planned["hash"] });
+    let ask = async |wish: Value| {
+        let call = daemon.call(Method::POST, "/v1/restores").header("idempotency-key", "one");
+        call.json(&wish).send().await.expect("an answer")
+    };
+    let first = json_of(ask(wish.clone()).await, StatusCode::ACCEPTED).await;
+    assert_eq!(daemon.end_of(&first).await["state"], "succeeded");
+
+    // The reply was lost; meanwhile there is a newer backup.
+    daemon.back_up().await;
+    let again = json_of(ask(wish).await, StatusCode::ACCEPTED).await;
+    assert_eq!(again["run"], first["run"]);
+    let other = json!({ "backup": "redis-main/latest", "confirm": "fedcba9876543210" });
+    problem_of(ask(other).await, StatusCode::UNPROCESSABLE_ENTITY, "conflict").await;
 }

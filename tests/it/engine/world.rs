@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidekeeper::clock::{Clock, SharedClock, TestClock};
 use tidekeeper::config::{Missed, Retention, Schedule, Series, SourceName, When};
 use tidekeeper::engine::daemon::Daemon;
@@ -386,11 +386,13 @@ fn schedule(name: &str, when: When) -> Schedule {
 
 /// Somebody asks for this.
 pub fn ask(action: Action, name: &str, key: Option<&str>) -> Ask {
+    let order = Order::new(action, Some(source(name)));
     Ask {
         principal: "ada".to_owned(),
         route: "test".to_owned(),
         idempotency: key.map(str::to_owned),
-        order: Order::new(action, Some(source(name))),
+        body: json!(order),
+        order,
         deadline: Duration::from_secs(3600),
     }
 }
