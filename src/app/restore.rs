@@ -172,7 +172,8 @@ async fn prepare(app: &App, target: &SourceName, params: &Params, task: &Task) -
     if system.kind() != reader.manifest.kind {
         let why =
             format!("it is of kind {}, and {target} is of kind {}", reader.manifest.kind, system.kind());
-        return Err(Error::new(Kind::Unsupported, format!("planning to restore {}", params.backup), why));
+        return Err(Error::new(Kind::Unsupported, format!("planning to restore {}", params.backup), why)
+            .hint("name a target of that kind"));
     }
     let target = system.target();
     let wish = Wish { options: params.options.clone() };

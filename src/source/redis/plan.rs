@@ -67,7 +67,7 @@ pub fn still_valid(plan: &RestorePlan, spec: &Spec, estate: &Estate, verdict: &V
 }
 
 fn blocked(Finding { what, advice, .. }: &Finding) -> Error {
-    untouched(Kind::Refused, format!("{what}: {advice}"))
+    untouched(Kind::Unsupported, format!("{what}: {advice}"))
 }
 
 fn untouched(kind: Kind, why: String) -> Error {

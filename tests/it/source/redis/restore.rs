@@ -308,7 +308,7 @@ async fn what_would_harm_a_target_is_refused_before() {
         let blocker = blocker.unwrap_or_else(|| panic!("{expected}: {:?}", plan.findings));
         assert!(!blocker.advice.is_empty());
         let error = target.restore(backup, &plan, &stage.task).await.expect_err("it is not executed");
-        assert_eq!(error.kind(), Kind::Refused);
+        assert_eq!(error.kind(), Kind::Unsupported);
         assert_eq!(server.digest().await, before);
     }
 }
