@@ -49,13 +49,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// What `--vault` alone comes to: no sources, and a private key only if one is named.
-    pub fn of_vault(vault: Place, identity_file: Option<PathBuf>) -> Self {
+    /// What `--vault` alone comes to: no sources, and no private key.
+    pub fn of_vault(vault: Place) -> Self {
         Config {
             vault,
             single_writer: false,
-            encryption: identity_file
-                .map(|file| Encryption { recipients: Vec::new(), identity_file: Some(file) }),
+            encryption: None,
             limits: Limits::default(),
             sources: Vec::new(),
             targets: Vec::new(),
@@ -95,7 +94,7 @@ fn find<'a>(what: &str, name: &str, entries: impl Iterator<Item = &'a Entry> + C
 }
 
 /// age encryption of all data.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encryption {
     /// Public keys (`age1...`); each can decrypt.
     pub recipients: Vec<String>,

@@ -35,7 +35,7 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "URL", conflicts_with = "config", help_heading = "Everywhere")]
     pub vault: Option<String>,
 
-    /// The age private key that decrypts, with --vault [env: TIDEKEEPER_IDENTITY]
+    /// The age private key that decrypts, instead of the configured one [env: TIDEKEEPER_IDENTITY]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub identity: Option<PathBuf>,
 
@@ -131,14 +131,15 @@ impl Context {
             return Err(Error::new(Kind::Usage, format!("asking {server}"), why)
                 .hint("leave --server out, and name the configuration or the vault instead"));
         }
-        match self.origin()? {
-            Origin::Config(file) => read_config(&file),
-            Origin::Vault(url) => {
-                let identity = self.globals.identity.clone();
-                let identity = identity.or_else(|| variable("TIDEKEEPER_IDENTITY").map(PathBuf::from));
-                Ok(Config::of_vault(place::parse(&url)?, identity))
-            }
+        let mut config = match self.origin()? {
+            Origin::Config(file) => read_config(&file)?,
+            Origin::Vault(url) => Config::of_vault(place::parse(&url)?),
+        };
+        let identity = self.globals.identity.clone();
+        if let Some(file) = identity.or_else(|| variable("TIDEKEEPER_IDENTITY").map(PathBuf::from)) {
+            config.encryption.get_or_insert_default().identity_file = Some(file);
         }
+        Ok(config)
     }
 
     /// The configuration wired to its vault, which must exist and permit `intent`.
