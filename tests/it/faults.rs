@@ -3,6 +3,7 @@
 //! Processes are killed and paused for real, disks are full, clocks are set back. What is left is then looked at twice: by
 //! the commands that people have, and object by object.
 
+mod clock;
 mod daemons;
 mod kill;
 
