@@ -6,6 +6,7 @@
 mod clock;
 mod daemons;
 mod kill;
+mod redis;
 
 use std::collections::BTreeSet;
 use std::process::Command;
