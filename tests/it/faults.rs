@@ -7,6 +7,7 @@ mod clock;
 mod daemons;
 mod kill;
 mod redis;
+mod restore;
 mod vault;
 
 use std::collections::BTreeSet;
