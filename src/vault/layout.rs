@@ -269,6 +269,27 @@ impl Marker {
     }
 }
 
+/// The rooms of small objects, each of which is created at one go. All else is `data/`.
+const SMALL: [&str; 12] = [
+    "format",
+    "manifests",
+    "proofs",
+    "holds",
+    "accepted",
+    "tombstones",
+    "requests",
+    "claims",
+    "switches",
+    "runs",
+    "leaders",
+    "probes",
+];
+
+/// Whether this is the key of a small object.
+pub fn is_small(key: &Key) -> bool {
+    key.as_str().split_once('/').is_some_and(|(room, _)| SMALL.contains(&room))
+}
+
 fn backup_ref(text: &str) -> Option<BackupRef> {
     let (source, id) = text.split_once('/')?;
     Some(BackupRef { source: source.parse().ok()?, id: id.parse().ok()? })

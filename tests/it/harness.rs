@@ -4,9 +4,13 @@
 #![allow(dead_code)]
 
 pub mod cli;
+pub mod clock;
+pub mod daemon;
+pub mod disk;
 pub mod proxy;
 pub mod redis;
 pub mod s3;
+pub mod slow;
 pub mod tls;
 
 use std::net::TcpListener;
@@ -28,4 +32,11 @@ pub async fn wait_for(what: &str, limit: Duration, mut condition: impl AsyncFnMu
         assert!(began.elapsed() < limit, "waited {limit:?} in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// What `work` returns, which takes at most `limit`; panics with `what` otherwise.
+#[allow(clippy::disallowed_methods)]
+pub async fn within<T>(what: &str, limit: Duration, work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|_| panic!("waited {limit:?} in vain: {what}"))
 }

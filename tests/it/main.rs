@@ -7,6 +7,7 @@ mod api;
 mod cli;
 mod config;
 mod engine;
+mod faults;
 mod source;
 mod task;
 mod telemetry;

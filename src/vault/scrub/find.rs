@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use jiff::SignedDuration;
 
 use super::{Finding, Line, Liveness, Scrub};
 use crate::error::{Error, Kind, Result};
@@ -17,6 +18,9 @@ use crate::vault::verify;
 
 /// How many backups are compared with their data at the same time.
 const IN_FLIGHT: usize = 16;
+
+/// What a small object was staged as is left over once it is so old: to create it takes moments.
+const STAGED: SignedDuration = SignedDuration::from_hours(1);
 
 const WHOSE: &str = "whether its writer lives cannot be told: no run names it; look at `tidekeeper runs`";
 
@@ -150,7 +154,7 @@ impl Scrub<'_> {
     async fn uploads(&self, listing: &Listing) -> Result<Vec<Line>> {
         let settled = settled(listing);
         let mut lines = Vec::new();
-        for upload in self.vault.store.open_uploads(&layout::data(None)).await? {
+        for upload in self.vault.store.open_uploads("").await? {
             match layout::backup_of_data(&upload.key) {
                 Some(backup) if settled.contains(&backup) => {}
                 Some(backup) => {
@@ -159,10 +163,18 @@ impl Scrub<'_> {
                         self.unless_alive(&backup, finding, "ends the upload and frees its parts").await?,
                     );
                 }
-                None => lines.push(Line::for_people(open_upload(&upload), "nothing here writes such keys")),
+                None if !layout::is_small(&upload.key) => {
+                    lines.push(Line::for_people(open_upload(&upload), "nothing here writes such keys"));
+                }
+                None if self.age(&upload).await? < STAGED => {}
+                None => lines.push(Line::repairable(open_upload(&upload), "frees what was staged")),
             }
         }
         Ok(lines)
+    }
+
+    async fn age(&self, upload: &OpenUpload) -> Result<SignedDuration> {
+        Ok(self.vault.store.now().await?.duration_since(upload.started))
     }
 
     /// Reads all bytes of one backup.

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tidekeeper::config::S3Place;
 use tokio::process::Command;
+
+use super::s3::S3Server;
 
 /// No command of a test takes longer, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -16,6 +19,10 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub struct Cli {
     /// Its working folder.
     pub folder: TempDir,
+    /// Variables that it is given.
+    pub env: Vec<(&'static str, String)>,
+    /// What runs it: a command and its arguments before the binary's own; mostly none.
+    pub under: Vec<&'static str>,
 }
 
 /// What came of a command.
@@ -47,15 +54,32 @@ impl Ran {
 impl Cli {
     /// With files, by their names.
     pub fn new(files: &[(&str, &str)]) -> Self {
-        let cli = Cli { folder: tempfile::tempdir().expect("a temporary folder") };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let cli = Cli { folder, env: Vec::new(), under: Vec::new() };
         files.iter().for_each(|(name, text)| cli.write(name, text));
         cli
     }
 
     /// With a source `redis-main` at `url`, a directory as vault, and a schedule that is due once a year.
     pub fn of_redis(url: &str) -> Self {
+        Cli::of_redis_into(url, "{ fs: { path: vault } }")
+    }
+
+    /// The same with a vault in a bucket of `server`.
+    pub fn of_redis_in(url: &str, server: &S3Server, place: &S3Place) -> Self {
+        let vault = format!(
+            "{{ s3: {{ bucket: {}, prefix: {}, region: us-east-1, endpoint: \"{}\", path_style: true }} }}",
+            place.bucket, place.prefix, server.endpoint
+        );
+        let mut cli = Cli::of_redis_into(url, &vault);
+        cli.env.extend(server.env());
+        cli
+    }
+
+    /// The same with a vault as the configuration says it.
+    pub fn of_redis_into(url: &str, vault: &str) -> Self {
         let main = format!(
-            "vault: {{ fs: {{ path: vault }} }}\n\
+            "vault: {vault}\n\
              limits: {{ spool_dir: spool }}\n\
              sources:\n  - name: redis-main\n    redis: {{ url: \"{url}\" }}\n\
              schedules: schedules/\n"
@@ -73,6 +97,19 @@ impl Cli {
         std::fs::write(file, text).expect("writable");
     }
 
+    /// Adds to the configuration.
+    pub fn configure(&self, text: &str) {
+        let main = std::fs::read_to_string(self.path("tidekeeper.yaml")).expect("it is there");
+        self.write("tidekeeper.yaml", &(main + text));
+    }
+
+    /// Changes the configuration.
+    pub fn edit(&self, from: &str, to: &str) {
+        let main = std::fs::read_to_string(self.path("tidekeeper.yaml")).expect("it is there");
+        assert!(main.contains(from), "{from:?} is not in {main}");
+        self.write("tidekeeper.yaml", &main.replace(from, to));
+    }
+
     /// A path inside the folder.
     pub fn path(&self, name: impl AsRef<Path>) -> std::path::PathBuf {
         self.folder.path().join(name)
@@ -80,11 +117,14 @@ impl Cli {
 
     /// The binary with these arguments, not yet started, without what it reads of the caller's environment.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidekeeper"));
-        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null()).kill_on_drop(true);
+        let words = self.under.iter().copied().chain([env!("CARGO_BIN_EXE_tidekeeper")]);
+        let words: Vec<&str> = words.chain(args.iter().copied()).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).current_dir(self.folder.path()).stdin(Stdio::null()).kill_on_drop(true);
         for name in ["CONFIG", "VAULT", "IDENTITY", "LOG"] {
             command.env_remove(format!("TIDEKEEPER_{name}"));
         }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

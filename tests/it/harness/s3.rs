@@ -18,6 +18,7 @@ use tidekeeper::vault::store::s3::S3Store;
 
 use super::free_port;
 
+pub mod gate;
 pub mod in_process;
 pub mod proxy;
 

@@ -170,6 +170,24 @@ async fn where_nobody_can_tell_it_is_a_persons_turn() {
     assert!(repair(&estate, &Runs::default(), &lines).await.is_empty());
 }
 
+/// A directory stages small objects too, and a process can die before they have a name.
+#[tokio::test(start_paused = true)]
+async fn what_was_staged_for_a_small_object_is_freed_after_an_hour() {
+    let estate = Estate::new();
+    for key in [layout::manifest(&estate.name(SOURCE)), layout::leader(1), Key::new("notes/ours.json")] {
+        drop(estate.memory.begin_upload(&key).await.expect("begun"));
+    }
+    let findings = async || inspect(&estate, &Runs::default(), false).await;
+    let young = findings().await;
+    assert!(matches!(&young[..], [Line { repair: None, .. }]), "only the strange key is told: {young:?}");
+    assert!(repair(&estate, &Runs::default(), &young).await.is_empty());
+    estate.pass(HOUR).await;
+    let lines = findings().await;
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(repair(&estate, &Runs::default(), &lines).await, [Repaired::Done, Repaired::Done]);
+    assert_eq!(findings().await, young);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_came_in_time_is_left_alone() {
     let estate = Estate::new();

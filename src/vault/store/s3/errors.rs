@@ -127,6 +127,8 @@ struct Verdict {
 const BUCKET: &str = "check `vault.s3.bucket`; Tidekeeper does not make buckets";
 const RIGHTS: &str =
     "`tidekeeper permissions` prints the policy that is needed; a KMS key has a policy of its own";
+const PATIENCE: &str =
+    "try again later, or ask less at once: fewer `limits.concurrent_runs`, some `jitter` in the schedules";
 const KEYS: &str = "check the access key and its secret, and that a session has not expired";
 
 /// What a refusal means: by its code, and by its status where the code says nothing to us.
@@ -155,7 +157,7 @@ fn judge(code: &str, status: u16, effect: Effect) -> Verdict {
         | "ThrottlingException"
         | "RequestLimitExceeded"
         | "TooManyRequests"
-        | "RequestThrottled" => (Kind::Throttled, ""),
+        | "RequestThrottled" => (Kind::Throttled, PATIENCE),
         "RequestTimeout" => (Kind::Timeout, ""),
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
             (Kind::Config, "the bucket is in another region: set `vault.s3.region`")
@@ -179,7 +181,7 @@ fn by_status(status: u16, effect: Effect) -> (Kind, &'static str) {
         404 => (Kind::NotFound, ""),
         408 => (Kind::Timeout, ""),
         409 => (Kind::Undecided, ""),
-        429 | 503 => (Kind::Throttled, ""),
+        429 | 503 => (Kind::Throttled, PATIENCE),
         501 => (Kind::Unsupported, ""),
         507 => (Kind::Full, ""),
         // The server failed in the middle: it may have acted.
