@@ -19,7 +19,8 @@ const FASTER: u32 = 8;
 /// The runs whose backups are there, one for each.
 async fn committed(store: &SharedStore) -> Vec<String> {
     let manifests = documents(store, "manifests/").await;
-    manifests.iter().filter_map(|manifest| manifest["run"].as_str().map(str::to_owned)).collect()
+    let committed = manifests.iter().filter(|manifest| manifest["status"] != "abandoned");
+    committed.filter_map(|manifest| manifest["run"].as_str().map(str::to_owned)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
