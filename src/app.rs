@@ -91,7 +91,7 @@ impl App {
     /// # Errors
     /// `NotFound`, with the nearest name.
     pub fn source(&self, name: &SourceName) -> Result<&dyn Configured> {
-        find(&self.systems.sources, name, "source")
+        find(self.systems.sources.iter(), name, "source")
     }
 
     /// A target by its name: one of `targets`, else a source, which is a target for its own backups.
@@ -99,10 +99,8 @@ impl App {
     /// # Errors
     /// `NotFound`, with the nearest name.
     pub fn target(&self, name: &SourceName) -> Result<&dyn Configured> {
-        match self.systems.targets.get(name) {
-            Some(target) => Ok(&**target),
-            None => find(&self.systems.sources, name, "target"),
-        }
+        let all = self.systems.targets.iter().chain(&self.systems.sources);
+        find(all, name, "target")
     }
 
     /// All sources, by name.
@@ -164,14 +162,15 @@ impl App {
 }
 
 fn find<'a>(
-    systems: &'a BTreeMap<SourceName, Box<dyn Configured>>,
+    systems: impl Iterator<Item = (&'a SourceName, &'a Box<dyn Configured>)> + Clone,
     name: &SourceName,
     what: &str,
 ) -> Result<&'a dyn Configured> {
-    if let Some(system) = systems.get(name) {
+    if let Some((_, system)) = systems.clone().find(|(known, _)| *known == name) {
         return Ok(&**system);
     }
-    let near = systems.keys().min_by_key(|known| strsim::levenshtein(known.as_str(), name.as_str()));
+    let known = systems.map(|(known, _)| known);
+    let near = known.min_by_key(|known| strsim::levenshtein(known.as_str(), name.as_str()));
     let error =
         Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
     Err(match near {
