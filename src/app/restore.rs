@@ -130,9 +130,12 @@ impl Restore {
 
     async fn execute(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
         task.step("preflight");
+        // First of all: what another restore is about to change is not worth a look.
+        let target = self.app.target(&self.target)?.target();
+        let identity = task.guard(target.identity(task)).await?;
+        attempt.claim(&identity.id, &identity.label).await?;
         let Prepared { reader, target, plan } = prepare(&self.app, &self.target, &self.params, task).await?;
         permit(&plan, self.params.confirm.as_deref())?;
-        attempt.claim(&plan.target.id, &plan.target.label).await?;
         let restored = target.restore(&reader, &plan, task).await?;
         task.step("compare");
         let checks = match restored.selected {

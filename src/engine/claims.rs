@@ -49,6 +49,14 @@ impl Claim {
         );
         Error::new(Kind::Conflict, format!("claiming {}", self.label), why).hint(hint)
     }
+
+    /// What one is told that waited for another: what it was to replace is not what was looked at.
+    pub fn overtook(&self) -> Error {
+        let why = format!("run {} restored into it at {}, after this was asked for", self.run, self.at);
+        let hint =
+            "nothing was touched; look at what is there now, and plan the restore anew if it is still wanted";
+        Error::new(Kind::Conflict, format!("claiming {}", self.label), why).hint(hint)
+    }
 }
 
 /// `claims/<target>/<n>.released.json`
@@ -75,8 +83,23 @@ pub struct Wanted<'a> {
     pub run: &'a RunId,
     /// In which attempt.
     pub attempt: u32,
+    /// When the run was asked for, by the asker's clock.
+    pub asked_at: Timestamp,
     /// Until when, by the store's clock.
     pub deadline: Timestamp,
+}
+
+/// How a claim went.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum Claimed {
+    /// It is ours.
+    Ours(Held),
+    /// Somebody holds it.
+    Theirs(Claim),
+    /// Somebody held it after ours was asked for: sent twice, or by two people, the second restore would undo what
+    /// was written since the first.
+    Overtaken(Claim),
 }
 
 /// A claim that is ours.
@@ -87,17 +110,21 @@ pub struct Held {
     n: u64,
 }
 
-/// Claims a target; `Err` inside is whoever holds it.
-pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<std::result::Result<Held, Claim>> {
+/// Claims a target.
+pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<Claimed> {
     let newest = newest(vault, wanted.identity).await?;
-    if let Some((n, false)) = newest
-        && let Some(holder) =
+    if let Some((n, released)) = newest
+        && let Some(last) =
             read_json::<Claim>(vault.store.as_ref(), &layout::claim(wanted.identity, n)).await?
-        && holds(vault, &holder).await?
     {
         // Our own, made by a call whose answer got lost: the same claim.
-        let ours = holder.run == *wanted.run && holder.attempt == wanted.attempt;
-        return Ok(if ours { Ok(Held { identity: holder.identity, n }) } else { Err(holder) });
+        let ours = last.run == *wanted.run && last.attempt == wanted.attempt;
+        match (ours, !released && holds(vault, &last).await?) {
+            (true, true) => return Ok(Claimed::Ours(Held { identity: last.identity, n })),
+            (false, true) => return Ok(Claimed::Theirs(last)),
+            (false, false) if last.at > wanted.asked_at => return Ok(Claimed::Overtaken(last)),
+            _ => {}
+        }
     }
     let n = newest.map_or(1, |(n, _)| n + 1);
     let claim = Claim {
@@ -111,8 +138,8 @@ pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<std::result::Re
     };
     let key = layout::claim(wanted.identity, n);
     match decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &claim).await? {
-        Decision::Ours => Ok(Ok(Held { identity: claim.identity, n })),
-        Decision::Theirs(theirs) => Ok(Err(theirs)),
+        Decision::Ours => Ok(Claimed::Ours(Held { identity: claim.identity, n })),
+        Decision::Theirs(theirs) => Ok(Claimed::Theirs(theirs)),
     }
 }
 

@@ -476,6 +476,7 @@ fn scheduled(due: Due, fence: &Fence) -> Job {
         order: due.order,
         principal: SCHEDULER.to_owned(),
         why: Why::Schedule { series: due.series, due: due.due_at, reason: due.reason },
+        asked_at: due.due_at,
         deadline: due.deadline,
         fence: fence.clone(),
     }

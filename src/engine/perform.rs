@@ -31,6 +31,8 @@ pub struct Job {
     pub principal: String,
     /// Why.
     pub why: Why,
+    /// When it was asked for, or due; by the asker's clock.
+    pub asked_at: Timestamp,
     /// How long the run may take from its first start.
     pub deadline: Duration,
     /// Of the leader that starts it.
@@ -45,6 +47,7 @@ impl Job {
             order: request.order.clone(),
             principal: request.principal.clone(),
             why: Why::Request { local: request.local },
+            asked_at: request.at,
             deadline: Duration::from_secs(request.deadline_s),
             fence,
         }
@@ -273,6 +276,7 @@ impl Engine {
             number: started.attempt,
             principal: job.principal.as_str().into(),
             backup: started.backup(),
+            asked_at: job.asked_at,
             deadline: started.deadline,
             fence: job.fence.clone(),
             engine: self.clone(),

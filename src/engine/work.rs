@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Engine;
-use super::claims::{self, Held};
+use super::claims::{self, Claimed, Held};
 use super::leader::Fence;
 use super::recovery;
 use crate::config::SourceName;
@@ -171,6 +171,8 @@ pub struct Attempt {
     pub principal: Arc<str>,
     /// For a backup: the id that this attempt, and no other, may commit.
     pub backup: Option<BackupRef>,
+    /// When the run was asked for, or due.
+    pub asked_at: Timestamp,
     /// When the run must have ended, by the store's clock.
     pub deadline: Timestamp,
     /// Says whether we still lead; passes always where leading is not needed.
@@ -189,19 +191,26 @@ impl Attempt {
     /// Claims a target by its identity, until this attempt ends. `label` names it for people.
     ///
     /// # Errors
-    /// `Conflict`, naming the run that holds it.
+    /// `Conflict`, naming the run that holds it, or that has held it since this one was asked for.
     pub async fn claim(&self, identity: &str, label: &str) -> Result<()> {
         let vault = &self.engine.0.vault;
-        let wanted =
-            claims::Wanted { identity, label, run: &self.run, attempt: self.number, deadline: self.deadline };
+        let wanted = claims::Wanted {
+            identity,
+            label,
+            run: &self.run,
+            attempt: self.number,
+            asked_at: self.asked_at,
+            deadline: self.deadline,
+        };
         // The second try is for a holder that turned out to be dead and was closed just now.
         for _ in 0..2 {
             let holder = match claims::claim(vault, &wanted).await? {
-                Ok(held) => {
+                Claimed::Ours(held) => {
                     self.held.lock().expect("no holder panics").push(held);
                     return Ok(());
                 }
-                Err(holder) => holder,
+                Claimed::Overtaken(by) => return Err(by.overtook()),
+                Claimed::Theirs(holder) => holder,
             };
             if !recovery::close_holder(&self.engine, &holder.run, holder.attempt).await? {
                 return Err(holder.refusal());

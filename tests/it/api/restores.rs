@@ -83,3 +83,20 @@ async fn a_restore_asked_for_again_is_the_same_though_latest_is_another() {
     let other = json!({ "backup": "redis-main/latest", "confirm": "fedcba9876543210" });
     problem_of(ask(other).await, StatusCode::UNPROCESSABLE_ENTITY, "conflict").await;
 }
+
+#[tokio::test]
+async fn a_restore_that_waited_for_another_does_not_undo_what_came_since() {
+    let daemon = Daemon::start().await;
+    fill(&daemon, 1_000).await;
+    daemon.back_up().await;
+    let wish = json!({ "backup": "redis-main/latest", "confirm": plan(&daemon).await["hash"] });
+    // Clicked twice, each with a key of its own.
+    let first = json_of(daemon.post("/v1/restores", wish.clone()).await, StatusCode::ACCEPTED).await;
+    let second = json_of(daemon.post("/v1/restores", wish).await, StatusCode::ACCEPTED).await;
+    assert_ne!(first["run"], second["run"]);
+    let (first, second) = (daemon.end_of(&first).await, daemon.end_of(&second).await);
+    assert_eq!((&first["state"], &second["state"]), (&json!("succeeded"), &json!("failed")), "{second}");
+    assert_eq!(second["error"]["code"], "conflict");
+    let message = second["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains(first["run"].as_str().unwrap_or("?")), "{message}");
+}

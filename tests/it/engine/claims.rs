@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tidekeeper::clock::Clock;
-use tidekeeper::engine::claims::{Wanted, claim};
+use tidekeeper::engine::claims::{Claimed, Wanted, claim};
 use tidekeeper::engine::run::{End, RunId};
 use tidekeeper::engine::work::Action;
 
@@ -16,21 +16,47 @@ async fn a_target_has_one_holder_until_it_lets_go() {
     let vault = world.vault();
     let (one, two): (RunId, RunId) = (ONE.parse().unwrap(), TWO.parse().unwrap());
     let deadline = world.clock.now() + Duration::from_secs(600);
-    let wanted = |run| Wanted { identity: "redis:abc/../x", label: "the target", run, attempt: 1, deadline };
-    let held = claim(&vault, &wanted(&one)).await.unwrap().unwrap();
+    let wanted = |run| Wanted {
+        identity: "redis:abc/../x",
+        label: "the target",
+        run,
+        attempt: 1,
+        asked_at: world.clock.now(),
+        deadline,
+    };
+    let Claimed::Ours(held) = claim(&vault, &wanted(&one)).await.unwrap() else { panic!("it is free") };
     let again = claim(&vault, &wanted(&one)).await.unwrap();
-    assert!(again.is_ok(), "the same attempt asks twice: an answer got lost");
-    let holder = claim(&vault, &wanted(&two)).await.unwrap().unwrap_err();
+    assert!(matches!(again, Claimed::Ours(_)), "the same attempt asks twice: an answer got lost");
+    let waiting = wanted(&two);
+    world.clock.sleep(Duration::from_secs(1)).await;
+    let Claimed::Theirs(holder) = claim(&vault, &waiting).await.unwrap() else { panic!("it is held") };
     assert_eq!(holder.run, one);
     assert!(holder.refusal().to_string().contains(ONE), "{}", holder.refusal());
     held.release(&vault).await.unwrap();
     held.release(&vault).await.unwrap();
-    let _held = claim(&vault, &wanted(&two)).await.unwrap().unwrap();
+    assert!(matches!(claim(&vault, &wanted(&two)).await.unwrap(), Claimed::Ours(_)));
     // Past the deadline and its margin nobody can still be at it.
     world.clock.sleep(Duration::from_secs(600 + 14 * 60)).await;
-    assert!(claim(&vault, &wanted(&one)).await.unwrap().is_err());
+    assert!(matches!(claim(&vault, &wanted(&one)).await.unwrap(), Claimed::Theirs(_)));
     world.clock.sleep(Duration::from_secs(2 * 60)).await;
-    assert!(claim(&vault, &wanted(&one)).await.unwrap().is_ok());
+    assert!(matches!(claim(&vault, &wanted(&one)).await.unwrap(), Claimed::Ours(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_waited_for_another_restore_is_refused() {
+    let world = World::new();
+    let vault = world.vault();
+    let (one, two): (RunId, RunId) = (ONE.parse().unwrap(), TWO.parse().unwrap());
+    let (asked_at, deadline) = (world.clock.now(), world.clock.now() + Duration::from_secs(600));
+    let wanted =
+        |run| Wanted { identity: "redis:abc", label: "the target", run, attempt: 1, asked_at, deadline };
+    world.clock.sleep(Duration::from_secs(1)).await;
+    let Claimed::Ours(held) = claim(&vault, &wanted(&one)).await.unwrap() else { panic!("it is free") };
+    held.release(&vault).await.unwrap();
+    let Claimed::Overtaken(by) = claim(&vault, &wanted(&two)).await.unwrap() else {
+        panic!("the second was asked for before the first began")
+    };
+    assert!(by.overtook().to_string().contains(ONE), "{}", by.overtook());
 }
 
 #[tokio::test(start_paused = true)]
