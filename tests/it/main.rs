@@ -7,6 +7,7 @@ mod api;
 mod cli;
 mod config;
 mod engine;
+mod sim;
 mod source;
 mod task;
 mod telemetry;
