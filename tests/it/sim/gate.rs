@@ -147,6 +147,7 @@ impl Gate {
 #[async_trait]
 impl Hook for Gate {
     async fn before(&self, call: &Call) -> Before {
+        self.weather.count("store calls");
         if call.method == Method::Create {
             let now = self.weather.time.monotonic();
             self.state.lock().unwrap().begun.entry(call.of.clone()).or_insert(now);

@@ -21,13 +21,12 @@ pub struct Story {
     pub wrong: Option<String>,
     /// What happened in it, and how often.
     pub tally: Tally,
-    /// The last effects before it was wrong.
+    /// Every effect on the store, in order.
     pub trace: Vec<String>,
 }
 
-const FAST: Duration = Duration::from_secs(4);
-const SLOW: Duration = Duration::from_secs(300);
-const LINES: usize = 60;
+const FAST: Duration = Duration::from_secs(6);
+const SLOW: Duration = Duration::from_secs(480);
 
 /// What somebody may do in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +88,15 @@ pub async fn live(seed: u64, plant: Option<Plant>) -> Story {
     if world.truth.wrong().is_none() {
         settle(&mut world).await;
     }
+    if world.truth.wrong().is_some() {
+        for daemon in &world.daemons {
+            let health = format!("{:?} {:?}", daemon.engine.health(), daemon.engine.running());
+            world.truth.remark(&daemon.gate.id, health);
+        }
+    }
     let mut tally = world.weather.tally();
     world.truth.count().into_iter().for_each(|(what, n)| *tally.entry(what).or_default() += n);
-    Story { wrong: world.truth.wrong(), tally, trace: world.truth.trace(LINES) }
+    Story { wrong: world.truth.wrong(), tally, trace: world.truth.trace() }
 }
 
 /// One step: the dead come back, somebody does something, time passes.
@@ -106,12 +111,10 @@ async fn step(world: &mut World, deeds: &[(Deed, u64)], dice: &mut Dice) {
         let deed = pick(deeds, dice);
         perform(world, deed, dice).await;
     }
-    world.pass(Duration::from_secs(20 + dice.below(100)), FAST).await;
-    // Whoever still waits at a terminal gives up now and then.
-    if dice.chance(60) {
-        world.operators.drain(..).for_each(|operator| operator.gate.die());
-    }
+    world.pass(Duration::from_secs(20 + dice.below(70)), FAST).await;
     if dice.chance(70) {
+        // Nobody waits at a terminal for ever.
+        world.operators.drain(..).for_each(|operator| operator.gate.die());
         world.pass(Duration::from_secs(600 + dice.below(3_600)), SLOW).await;
     }
 }
@@ -269,7 +272,7 @@ async fn spoil(world: &mut World, dice: &mut Dice) {
 /// Nothing befalls anybody any more; time passes until everything that was begun has ended. Then scrub repairs.
 async fn settle(world: &mut World) {
     world.weather.set_calm(true);
-    world.truth.remark("the weather", "calms");
+    world.truth.calms();
     world.set_clocks();
     for n in 0..world.daemons.len() {
         world.daemons[n].gate.resume();

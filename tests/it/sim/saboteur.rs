@@ -88,7 +88,7 @@ impl Saboteur {
             for (key, body) in
                 late.into_iter().filter(|(key, _)| layout::backup_of_data(key).as_ref() == Some(&backup))
             {
-                self.inner.create(&key, body).await?;
+                let _ = self.inner.create(&key, body).await?;
             }
         }
         created
@@ -152,9 +152,9 @@ impl Saboteur {
     }
 
     /// Whether a listing is one of those that a plan is made from.
-    fn is_of_plan(prefix: &str, after: Option<&Key>) -> bool {
+    fn is_of_plan(&self, prefix: &str, after: Option<&Key>) -> bool {
         let rooms = ["manifests/", "proofs/", "holds/"];
-        after.is_none() && rooms.contains(&prefix)
+        after.is_none() && rooms.contains(&prefix) && self.under.truth.plans(&self.under.gate)
     }
 }
 
@@ -220,7 +220,7 @@ impl Store for Saboteur {
         }
         let page = self.inner.list(prefix, after).await?;
         match self.plant {
-            Plant::OldPlan if Saboteur::is_of_plan(prefix, after) => self.as_proposed(page).await,
+            Plant::OldPlan if self.is_of_plan(prefix, after) => self.as_proposed(page).await,
             _ => Ok(page),
         }
     }

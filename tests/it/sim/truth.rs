@@ -12,10 +12,10 @@ use tidekeeper::clock::{Clock, TestClock};
 use tidekeeper::config::Schedule;
 use tidekeeper::engine::recovery::MARGIN;
 use tidekeeper::engine::run::{Finished, RunId, Started};
-use tidekeeper::engine::work::Attempt;
+use tidekeeper::engine::work::{Action, Attempt};
 use tidekeeper::error::{Error, Kind};
 use tidekeeper::task::Task;
-use tidekeeper::vault::layout::BackupRef;
+use tidekeeper::vault::layout::{self, BackupRef, Marker};
 use tidekeeper::vault::manifest::{Manifest, Status};
 use tidekeeper::vault::store::Key;
 
@@ -94,6 +94,8 @@ struct Facts {
     /// The offsets of each process's clocks when it was born.
     born: BTreeMap<String, (SignedDuration, SignedDuration)>,
     last_jump: Option<Duration>,
+    /// Since when nothing befalls anybody.
+    calm: Option<Duration>,
     trace: Vec<Line>,
     wrong: Option<String>,
 }
@@ -111,9 +113,8 @@ struct Object {
 /// An attempt whose work runs.
 struct Working {
     by: Arc<Gate>,
-    deletes: bool,
+    action: Action,
     generation: Option<u64>,
-    backup: Option<BackupRef>,
     deadline: Timestamp,
     since: Duration,
     offs: (SignedDuration, SignedDuration),
@@ -175,6 +176,7 @@ impl Truth {
             processes: BTreeMap::new(),
             born: BTreeMap::new(),
             last_jump: None,
+            calm: None,
             trace: Vec::new(),
             wrong: None,
         };
@@ -195,16 +197,15 @@ impl Truth {
         self.facts().complain(what);
     }
 
-    /// The last effects, for people.
-    pub fn trace(&self, lines: usize) -> Vec<String> {
+    /// Every effect, for people; nothing where all went well, since nobody reads it then.
+    pub fn trace(&self) -> Vec<String> {
         let facts = self.facts();
-        let skipped = facts.trace.len().saturating_sub(lines);
-        facts.trace[skipped..].iter().map(ToString::to_string).collect()
+        facts.trace.iter().map(ToString::to_string).collect()
     }
 
     /// Something that no store call shows.
-    pub fn remark(&self, by: &str, what: &'static str) {
-        self.facts().note(by, what, "");
+    pub fn remark(&self, by: &str, what: String) {
+        self.facts().note(by, "is said:", &what);
     }
 
     /// A process begins.
@@ -213,6 +214,13 @@ impl Truth {
         let offs = facts.clocks.offs(gate.machine);
         facts.processes.insert(gate.id.clone(), gate.clone());
         facts.born.insert(gate.id.clone(), offs);
+    }
+
+    /// From now on nothing befalls anybody.
+    pub fn calms(&self) {
+        let mut facts = self.facts();
+        facts.calm = Some(facts.clocks.time.monotonic());
+        facts.note("the weather", "calms", "");
     }
 
     /// A clock jumps now.
@@ -227,7 +235,7 @@ impl Truth {
         facts.note(&by.id, "creates", key.as_str());
         let (at, made) = (facts.clocks.store.now(), facts.clocks.time.monotonic());
         facts.objects.insert(key.to_string(), Object { body: body.clone(), at, made });
-        if !facts.ever.insert(key.to_string()) {
+        if !facts.ever.insert(key.to_string()) && !facts.is_of_the_deleted(key) {
             facts.complain(format!("{key} was written twice"));
         }
         facts.judge_creation(by, key, &body);
@@ -259,14 +267,13 @@ impl Truth {
     }
 
     /// The work of an attempt begins; it ends when what is returned is dropped.
-    pub fn works(&self, attempt: &Attempt, deletes: bool, by: &Arc<Gate>) -> Until<'_> {
+    pub fn works(&self, attempt: &Attempt, action: Action, by: &Arc<Gate>) -> Until<'_> {
         let id = (attempt.run.clone(), attempt.number);
         let mut facts = self.facts();
         let working = Working {
             by: by.clone(),
-            deletes,
+            action,
             generation: attempt.fence.generation(),
-            backup: attempt.backup.clone(),
             deadline: attempt.deadline,
             since: facts.clocks.time.monotonic(),
             offs: facts.clocks.offs(by.machine),
@@ -320,6 +327,11 @@ impl Truth {
             }
             _ => {}
         }
+    }
+
+    /// Whether a process decides what goes.
+    pub fn plans(&self, by: &Gate) -> bool {
+        self.facts().plans(by)
     }
 
     /// Bytes of this backup rot.
@@ -385,6 +397,10 @@ impl Facts {
     }
 
     fn note(&mut self, by: &str, what: &'static str, key: &str) {
+        // Questions to leaders and their answers say nothing to anybody.
+        if key.starts_with("leaders/") && key.ends_with("ed.json") {
+            return;
+        }
         let at = self.clocks.time.monotonic();
         self.trace.push(Line { at, by: by.into(), what, key: key.to_owned() });
     }
@@ -401,13 +417,25 @@ impl Facts {
 
     /// The backups whose manifest is there.
     fn present(&self) -> impl Iterator<Item = (&BackupRef, &Manifest, &Object)> {
-        let object = |backup| self.objects.get(tidekeeper::vault::layout::manifest(backup).as_str());
+        let object = |backup| self.objects.get(layout::manifest(backup).as_str());
         self.manifests.iter().filter_map(move |(backup, manifest)| Some((backup, manifest, object(backup)?)))
     }
 
     fn is_as_captured(&self, manifest: &Manifest, name: &str, plain: &[u8]) -> bool {
         let captured = self.plain.get(&(manifest.writer.clone(), name.to_owned()));
         captured.is_some_and(|captured| *captured == plain)
+    }
+
+    /// Whether a key speaks of the deletion of a backup that is gone: a deleter that was paused may still write it, and
+    /// nobody reads it.
+    fn is_of_the_deleted(&self, key: &Key) -> bool {
+        let of = layout::backup_of_marker(Marker::Tombstone, key);
+        of.is_some_and(|(backup, _)| self.sealed.contains(&backup))
+    }
+
+    /// Whether a process decides what goes.
+    pub fn plans(&self, by: &Gate) -> bool {
+        self.working.values().any(|working| working.action == Action::Retention && working.by.id == by.id)
     }
 
     /// Whether the work of an attempt runs, in a process that lives, in its time.

@@ -72,10 +72,6 @@ impl Weather {
         self.dice(|dice| dice.below(n))
     }
 
-    pub fn chance(&self, percent: u64) -> bool {
-        self.dice(|dice| dice.chance(percent))
-    }
-
     /// A time between `least` and `most` seconds.
     pub fn seconds(&self, least: u64, most: u64) -> Duration {
         Duration::from_millis(1_000 * least + self.below(1_000 * (most - least) + 1))

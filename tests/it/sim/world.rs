@@ -52,7 +52,23 @@ pub struct Asked {
 #[derive(Debug)]
 struct Tempo {
     pace_ms: AtomicU64,
-    changed: Notify,
+    changed: [Notify; 2],
+}
+
+impl Tempo {
+    /// Waits for the next tick of the daemon on `machine`. The two tick in turn: however slow, whoever leads answers
+    /// before it is asked again.
+    async fn wait(&self, time: &TestClock, machine: usize) {
+        let pace = self.pace_ms.load(Ordering::SeqCst);
+        let turn = pace / 2 * machine as u64;
+        let now = time.monotonic().as_millis() as u64;
+        let next = pace - (now + pace - turn) % pace;
+        tokio::select! {
+            biased;
+            () = self.changed[machine].notified() => {}
+            () = time.sleep(Duration::from_millis(next)) => {}
+        }
+    }
 }
 
 pub struct World {
@@ -95,7 +111,7 @@ impl std::fmt::Debug for Told {
 #[async_trait]
 impl Executor for Told {
     async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Outcome> {
-        let _working = self.truth.works(attempt, work.needs_leader(), &self.gate);
+        let _working = self.truth.works(attempt, work.order().action, &self.gate);
         InProcess.execute(work, task, attempt).await
     }
 }
@@ -160,7 +176,10 @@ impl World {
             plant,
             common: Arc::default(),
             alive: Alive::default(),
-            tempo: Arc::new(Tempo { pace_ms: AtomicU64::new(3_000), changed: Notify::new() }),
+            tempo: Arc::new(Tempo {
+                pace_ms: AtomicU64::new(3_000),
+                changed: [Notify::new(), Notify::new()],
+            }),
             config,
             one_machine,
             born: 0,
@@ -180,12 +199,7 @@ impl World {
             let mut daemon = Daemon::new(&engine, false);
             loop {
                 daemon.tick().await;
-                let pace = Duration::from_millis(tempo.pace_ms.load(Ordering::SeqCst));
-                tokio::select! {
-                    biased;
-                    () = tempo.changed.notified() => {}
-                    () = time.sleep(pace) => {}
-                }
+                tempo.wait(&time, machine).await;
             }
         });
         process.gate.adopt(task.abort_handle());
@@ -246,7 +260,13 @@ impl World {
     /// Lets time pass while the daemons tick every `pace`.
     pub async fn pass(&self, time: Duration, pace: Duration) {
         self.tempo.pace_ms.store(pace.as_millis() as u64, Ordering::SeqCst);
-        self.tempo.changed.notify_waiters();
+        // Whoever leads first: it was asked, perhaps, and had no time to answer.
+        let mut machines = [0, 1];
+        machines.sort_by_key(|machine| self.daemons[*machine].engine.health().leads.is_none());
+        for machine in machines {
+            self.tempo.changed[machine].notify_waiters();
+            self.clocks.time.sleep(Duration::from_secs(2)).await;
+        }
         self.clocks.time.sleep(time).await;
     }
 

@@ -10,7 +10,7 @@ use tidekeeper::vault::layout::{self, BackupRef, Marker};
 use tidekeeper::vault::manifest::{Manifest, Status};
 use tidekeeper::vault::store::Key;
 
-use super::{Facts, Truth};
+use super::{Facts, Object, Truth};
 
 impl Truth {
     /// Looks at everything once more.
@@ -58,7 +58,7 @@ impl Facts {
         broken.map(|run| format!("run {run} was promised and did not come to an end")).collect()
     }
 
-    /// The newest due time of each schedule was served.
+    /// The newest due time of each schedule was served, once nothing befell anybody any more.
     fn missed(&self) -> Vec<String> {
         let table = Timetable::new(&self.schedules).expect("good schedules");
         let mut missed = Vec::new();
@@ -67,6 +67,11 @@ impl Facts {
             let now = self.clocks.store.now().as_second();
             let due = now - now.rem_euclid(every.as_secs() as i64);
             let run = line.run(jiff::Timestamp::from_second(due).expect("a time of our era"));
+            // A clock that was an hour ahead began it in its own time, and that may have failed.
+            let early = |object: &Object| self.calm.is_some_and(|calm| object.made < calm);
+            if self.objects.get(layout::started(&run, 1).as_str()).is_some_and(early) {
+                continue;
+            }
             let ends = self.finished.range((run.clone(), 0)..=(run.clone(), u32::MAX));
             if !ends.into_iter().any(|(_, end)| end.outcome == End::Succeeded) {
                 missed.push(format!("{line}, due {} s ago, was not done", now - due));

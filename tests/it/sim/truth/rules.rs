@@ -25,6 +25,12 @@ fn parse<T: DeserializeOwned>(key: &Key, body: &Bytes) -> T {
     serde_json::from_slice(body).unwrap_or_else(|error| panic!("{key}: {error}"))
 }
 
+impl Working {
+    fn deletes(&self) -> bool {
+        matches!(self.action, Action::Retention | Action::Scrub)
+    }
+}
+
 impl Facts {
     pub(super) fn judge_creation(&mut self, by: &Gate, key: &Key, body: &Bytes) {
         if let Some(backup) = layout::backup_of_manifest(key) {
@@ -168,7 +174,7 @@ impl Facts {
         {
             self.complain(format!("{} wrote {key} as generation {generation}, long deposed", by.id));
         }
-        let Some(working) = self.working.values().find(|working| working.deletes && working.by.id == by.id)
+        let Some(working) = self.working.values().find(|working| working.deletes() && working.by.id == by.id)
         else {
             return;
         };
@@ -183,10 +189,11 @@ impl Facts {
 
     /// `delete` is said of what may go, after the grace.
     fn judge_verdict(&mut self, by: &Gate, key: &Key, backup: &BackupRef, n: u32, verdict: &Verdict) {
-        if verdict.decree == Decree::Keep {
+        // Said again of what is gone, by a deleter that was slow, it changes nothing.
+        if verdict.decree == Decree::Keep || self.sealed.contains(backup) {
             return;
         }
-        let working = self.working.values().find(|working| working.deletes && working.by.id == by.id);
+        let working = self.working.values().find(|working| working.deletes() && working.by.id == by.id);
         let (generation, since) =
             working.map_or((None, None), |working| (working.generation, Some(working.since)));
         self.judge_deleter(by, key, generation);
