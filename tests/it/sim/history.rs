@@ -25,8 +25,8 @@ pub struct Story {
     pub trace: Vec<String>,
 }
 
-const FAST: Duration = Duration::from_secs(6);
-const SLOW: Duration = Duration::from_secs(480);
+const FAST: Duration = Duration::from_secs(10);
+const SLOW: Duration = Duration::from_secs(900);
 
 /// What somebody may do in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub async fn live(seed: u64, plant: Option<Plant>) -> Story {
     // No history has everything: what is left out makes room for more of the rest.
     let deeds: Vec<(Deed, u64)> = DEEDS.into_iter().filter(|_| dice.chance(70)).collect();
     world.pass(Duration::from_secs(20), FAST).await;
-    for _ in 0..8 + dice.below(8) {
+    for _ in 0..5 + dice.below(6) {
         world.weather.set_calm(false);
         step(&mut world, &deeds, &mut dice).await;
         if world.truth.wrong().is_some() {
@@ -111,11 +111,11 @@ async fn step(world: &mut World, deeds: &[(Deed, u64)], dice: &mut Dice) {
         let deed = pick(deeds, dice);
         perform(world, deed, dice).await;
     }
-    world.pass(Duration::from_secs(20 + dice.below(70)), FAST).await;
+    world.pass(Duration::from_secs(20 + dice.below(60)), FAST).await;
     if dice.chance(70) {
         // Nobody waits at a terminal for ever.
         world.operators.drain(..).for_each(|operator| operator.gate.die());
-        world.pass(Duration::from_secs(600 + dice.below(3_600)), SLOW).await;
+        world.pass(Duration::from_secs(900 + dice.below(4_500)), SLOW).await;
     }
 }
 
@@ -138,7 +138,7 @@ async fn perform(world: &mut World, deed: Deed, dice: &mut Dice) {
             let day = 86_400;
             let left = day - world.clocks.time.now().as_second().rem_euclid(day);
             if left < 8 * 3_600 {
-                world.pass(Duration::from_secs(left as u64 + 5), 3 * SLOW).await;
+                world.pass(Duration::from_secs(left as u64 + 5), 2 * SLOW).await;
             }
         }
         Deed::AskAgain => ask_again(world, daemon, dice),
@@ -284,8 +284,9 @@ async fn settle(world: &mut World) {
     world.pass(Duration::from_secs(30), FAST).await;
     world.operators.drain(..).for_each(|operator| operator.gate.die());
     let interval = INTERVAL.as_secs() as i64;
-    // Past every deadline and margin, and past a due time.
-    let rest = 70 * 60;
+    // Past every deadline and margin, past what a clock that was ahead has written, and past a due time.
+    let ahead = world.truth.newest().duration_since(world.clocks.store.now()).as_secs().max(0);
+    let rest = 50 * 60 + ahead;
     let then = world.clocks.time.now().as_second() + rest;
     let late = 25 * 60 - then.rem_euclid(interval);
     let rest = rest + if late < 0 { late + interval } else { late };
@@ -293,6 +294,7 @@ async fn settle(world: &mut World) {
     if world.truth.wrong().is_some() {
         return;
     }
+    world.pass(Duration::from_secs(90), FAST).await;
     repair(world).await;
     world.truth.judge_rest();
     if !world.memory.open_uploads("").await.expect("memory lists").is_empty() {
@@ -307,7 +309,7 @@ async fn repair(world: &mut World) {
     let engine = operator.engine.clone();
     let repaired =
         tokio::spawn(async move { engine.run_once(&ask, &Stop::default(), &Progress::default()).await });
-    world.pass(Duration::from_secs(60), FAST).await;
+    world.pass(Duration::from_secs(40), FAST).await;
     if !repaired.is_finished() {
         return world.truth.complain("nobody repairs the vault");
     }

@@ -85,10 +85,10 @@ impl System {
     /// Most steps take seconds, some minutes.
     async fn dawdle(&self, task: &Task) -> Result<()> {
         let weather = &self.tide.weather;
-        let pause = match weather.below(10) {
-            0..6 => weather.seconds(0, 5),
-            6..9 => weather.seconds(5, 60),
-            _ => weather.seconds(60, 600),
+        let pause = match weather.below(20) {
+            0..14 => weather.seconds(0, 3),
+            14..19 => weather.seconds(3, 30),
+            _ => weather.seconds(30, 500),
         };
         let slept = async {
             task.clock.sleep(pause).await;

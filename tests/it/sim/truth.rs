@@ -366,6 +366,12 @@ impl Truth {
         facts.manifests.get(backup)?.artifacts.first().map(|artifact| Key::new(&artifact.key))
     }
 
+    /// When the newest object was created, by the store's clock.
+    pub fn newest(&self) -> Timestamp {
+        let facts = self.facts();
+        facts.objects.values().map(|object| object.at).max().unwrap_or(Timestamp::MIN)
+    }
+
     /// Runs that were begun and have no end.
     pub fn open_runs(&self) -> Vec<RunId> {
         let facts = self.facts();

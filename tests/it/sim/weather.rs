@@ -26,7 +26,7 @@ impl Odds {
     /// Each history has weather of its own: what is always a little of everything never has much of anything.
     pub fn roll(dice: &mut Dice) -> Self {
         let mut some = |percent, most| if dice.chance(percent) { 1 + dice.below(most) } else { 0 };
-        Odds { crash: some(60, 25), pause: some(50, 15), fail: some(50, 150), lose: some(60, 200) }
+        Odds { crash: some(60, 60), pause: some(50, 30), fail: some(50, 200), lose: some(60, 300) }
     }
 }
 
