@@ -53,7 +53,7 @@ enum Deed {
 /// All of them, and how often each is done beside the others.
 const DEEDS: [(Deed, u64); 17] = [
     (Deed::Wait, 6),
-    (Deed::WaitForMidnight, 1),
+    (Deed::WaitForMidnight, 2),
     (Deed::AskAgain, 2),
     (Deed::Backup, 3),
     (Deed::Restore, 4),
@@ -68,7 +68,7 @@ const DEEDS: [(Deed, u64); 17] = [
     (Deed::Doom, 3),
     (Deed::Pause, 2),
     (Deed::Jump, 1),
-    (Deed::Spoil, 1),
+    (Deed::Spoil, 3),
 ];
 
 /// Lives through the history of `seed`.
@@ -78,7 +78,7 @@ pub async fn live(seed: u64, plant: Option<Plant>) -> Story {
     // No history has everything: what is left out makes room for more of the rest.
     let deeds: Vec<(Deed, u64)> = DEEDS.into_iter().filter(|_| dice.chance(70)).collect();
     world.pass(Duration::from_secs(20), FAST).await;
-    for _ in 0..5 + dice.below(6) {
+    for _ in 0..length(plant, &mut dice) {
         world.weather.set_calm(false);
         step(&mut world, &deeds, &mut dice).await;
         if world.truth.wrong().is_some() {
@@ -97,6 +97,11 @@ pub async fn live(seed: u64, plant: Option<Plant>) -> Story {
     let mut tally = world.weather.tally();
     world.truth.count().into_iter().for_each(|(what, n)| *tally.entry(what).or_default() += n);
     Story { wrong: world.truth.wrong(), tally, trace: world.truth.trace() }
+}
+
+/// Most histories are short, and so many; what takes many hours to go wrong (a deletion has its grace) needs long ones.
+fn length(plant: Option<Plant>, dice: &mut Dice) -> u64 {
+    if plant.is_some() || dice.chance(30) { 5 + dice.below(8) } else { 2 + dice.below(4) }
 }
 
 /// One step: the dead come back, somebody does something, time passes.

@@ -320,10 +320,11 @@ impl Truth {
             Ok(plain) if !facts.is_as_captured(manifest, name, plain) => {
                 facts.complain(format!("{backup} came back with other bytes"));
             }
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-                if !facts.spoiled.contains(&backup) {
-                    facts.complain(format!("{backup} vanished while it was held and read: {error}"));
-                }
+            Err(error)
+                if matches!(error.kind(), Kind::Damaged | Kind::NotFound)
+                    && !facts.spoiled.contains(&backup) =>
+            {
+                facts.complain(format!("{backup} vanished while it was held and read: {error}"));
             }
             _ => {}
         }
@@ -380,17 +381,21 @@ impl Truth {
     }
 
     /// What is counted from the model.
-    pub fn count(&self) -> [(&'static str, u64); 4] {
+    pub fn count(&self) -> [(&'static str, u64); 8] {
         let facts = self.facts();
         let runs: BTreeSet<&RunId> = facts.attempts.keys().map(|(run, _)| run).collect();
-        let generations = facts.leaders.len().saturating_sub(1) as u64;
-        let of =
-            |status| facts.manifests.values().filter(|manifest| manifest.status == status).count() as u64;
+        let of = |status| facts.manifests.values().filter(|manifest| manifest.status == status).count();
+        let marks = |room: &str| facts.ever.iter().filter(|key| key.starts_with(room)).count();
+        let again = facts.attempts.keys().filter(|(_, number)| *number > 1).count();
         [
             ("runs", runs.len() as u64),
-            ("leader changes", generations),
-            ("backups complete", of(Status::Complete)),
-            ("backups abandoned", of(Status::Abandoned)),
+            ("attempts after the first", again as u64),
+            ("leader changes", facts.leaders.len().saturating_sub(1) as u64),
+            ("backups complete", of(Status::Complete) as u64),
+            ("backups abandoned", of(Status::Abandoned) as u64),
+            ("holds", marks("holds/") as u64),
+            ("proposals and verdicts", marks("tombstones/") as u64),
+            ("backups deleted", facts.sealed.len() as u64),
         ]
     }
 }

@@ -95,10 +95,10 @@ impl Facts {
                 Some(_) => {}
             }
         }
-        if let Some(backup) = started.backup() {
-            if let Some((other, _)) = self.slots.insert(backup.clone(), (run.clone(), number)) {
-                self.complain(format!("{backup} is promised to run {other} and to run {run}"));
-            }
+        if let Some(backup) = started.backup()
+            && let Some((other, _)) = self.slots.insert(backup.clone(), (run.clone(), number))
+        {
+            self.complain(format!("{backup} is promised to run {other} and to run {run}"));
         }
         self.attempts.insert((run, number), started);
     }
