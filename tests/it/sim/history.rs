@@ -101,7 +101,7 @@ pub async fn live(seed: u64, plant: Option<Plant>) -> Story {
 
 /// Most histories are short, and so many; what takes many hours to go wrong (a deletion has its grace) needs long ones.
 fn length(plant: Option<Plant>, dice: &mut Dice) -> u64 {
-    if plant.is_some() || dice.chance(30) { 5 + dice.below(8) } else { 2 + dice.below(4) }
+    if plant.is_some() || dice.chance(25) { 5 + dice.below(8) } else { 1 + dice.below(4) }
 }
 
 /// One step: the dead come back, somebody does something, time passes.
@@ -144,6 +144,8 @@ async fn perform(world: &mut World, deed: Deed, dice: &mut Dice) {
             let left = day - world.clocks.time.now().as_second().rem_euclid(day);
             if left < 8 * 3_600 {
                 world.pass(Duration::from_secs(left as u64 + 5), 2 * SLOW).await;
+                // Whoever got no answer yesterday asks again.
+                ask_again(world, daemon, dice);
             }
         }
         Deed::AskAgain => ask_again(world, daemon, dice),
@@ -208,10 +210,15 @@ fn order(world: &mut World, deed: Deed, daemon: usize, dice: &mut Dice) {
 
 /// Somebody asks for the same once more, with the same key.
 fn ask_again(world: &mut World, daemon: usize, dice: &mut Dice) {
-    let asked = world.asked.lock().unwrap().len() as u64;
-    if asked > 0 {
+    let all: Vec<usize> = {
+        let asked = world.asked.lock().unwrap();
+        // What was asked of a daemon is the more interesting: another one may answer.
+        let of_daemons: Vec<usize> = (0..asked.len()).filter(|n| !asked[*n].local).collect();
+        if of_daemons.is_empty() || dice.chance(30) { (0..asked.len()).collect() } else { of_daemons }
+    };
+    if !all.is_empty() {
         world.weather.count("requests made again");
-        submit(world, dice.below(asked) as usize, daemon, dice);
+        submit(world, *dice.pick(&all), daemon, dice);
     }
 }
 
@@ -282,9 +289,12 @@ async fn settle(world: &mut World) {
     for n in 0..world.daemons.len() {
         world.daemons[n].gate.resume();
     }
-    // New processes have seen no clock jump.
+    let jumped = world.weather.tally().contains_key("clock jumps");
     for n in 0..world.daemons.len() {
-        world.restart(n);
+        // New processes have seen no clock jump.
+        if jumped || world.daemons[n].gate.is_dead() {
+            world.restart(n);
+        }
     }
     world.pass(Duration::from_secs(30), FAST).await;
     world.operators.drain(..).for_each(|operator| operator.gate.die());
@@ -299,7 +309,7 @@ async fn settle(world: &mut World) {
     if world.truth.wrong().is_some() {
         return;
     }
-    world.pass(Duration::from_secs(90), FAST).await;
+    world.pass(Duration::from_secs(50), FAST).await;
     repair(world).await;
     world.truth.judge_rest();
     if !world.memory.open_uploads("").await.expect("memory lists").is_empty() {

@@ -1,9 +1,10 @@
 //! What must be true of each effect at the moment it happens.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
-use std::time::Duration;
 use tidekeeper::clock::Clock;
 use tidekeeper::engine::recovery::MARGIN;
 use tidekeeper::engine::run::{End, Finished, RunId, Started};
