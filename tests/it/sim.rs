@@ -34,17 +34,17 @@ const ENOUGH: u64 = 2_000;
 
 /// What must have happened in ten thousand histories, and how often at least: else the dice are loaded.
 const LEAST: [(&str, u64); 18] = [
-    ("runs", 100_000),
+    ("runs", 80_000),
     ("attempts after the first", 1_000),
     ("backups complete", 30_000),
     ("backups abandoned", 3_000),
-    ("backups deleted", 1_000),
+    ("backups deleted", 3_000),
     ("proposals and verdicts", 3_000),
     ("holds", 3_000),
     ("restores that read all", 1_000),
     ("requests accepted", 3_000),
     ("requests made again", 1_000),
-    ("requests made again past midnight", 20),
+    ("requests made again past midnight", 100),
     ("leader changes", 10_000),
     ("clock jumps", 1_000),
     ("pauses", 3_000),
