@@ -71,6 +71,15 @@ const DEEDS: [(Deed, u64); 17] = [
     (Deed::Spoil, 3),
 ];
 
+/// What a planted bug has to do with: it is looked for where there is much of that.
+fn focus(plant: Option<Plant>) -> &'static [Deed] {
+    match plant {
+        Some(Plant::OldPlan) => &[Deed::Spoil, Deed::Spoil, Deed::Retention],
+        Some(Plant::WritersAreDead) => &[Deed::Scrub, Deed::Backup],
+        _ => &[],
+    }
+}
+
 /// Lives through the history of `seed`.
 pub async fn live(seed: u64, plant: Option<Plant>) -> Story {
     let mut dice = Dice(seed ^ 0x5eed);
@@ -80,7 +89,7 @@ pub async fn live(seed: u64, plant: Option<Plant>) -> Story {
     world.pass(Duration::from_secs(20), FAST).await;
     for _ in 0..length(plant, &mut dice) {
         world.weather.set_calm(false);
-        step(&mut world, &deeds, &mut dice).await;
+        step(&mut world, &deeds, focus(plant), &mut dice).await;
         if world.truth.wrong().is_some() {
             break;
         }
@@ -105,7 +114,7 @@ fn length(plant: Option<Plant>, dice: &mut Dice) -> u64 {
 }
 
 /// One step: the dead come back, somebody does something, time passes.
-async fn step(world: &mut World, deeds: &[(Deed, u64)], dice: &mut Dice) {
+async fn step(world: &mut World, deeds: &[(Deed, u64)], focus: &[Deed], dice: &mut Dice) {
     for n in 0..world.daemons.len() {
         if world.daemons[n].gate.is_dead() && dice.chance(70) {
             world.restart(n);
@@ -113,7 +122,8 @@ async fn step(world: &mut World, deeds: &[(Deed, u64)], dice: &mut Dice) {
     }
     let some = 1 + dice.below(2);
     for _ in 0..some {
-        let deed = pick(deeds, dice);
+        let focused = !focus.is_empty() && dice.chance(50);
+        let deed = if focused { *dice.pick(focus) } else { pick(deeds, dice) };
         perform(world, deed, dice).await;
     }
     world.pass(Duration::from_secs(20 + dice.below(60)), FAST).await;
@@ -324,7 +334,7 @@ async fn repair(world: &mut World) {
     let engine = operator.engine.clone();
     let repaired =
         tokio::spawn(async move { engine.run_once(&ask, &Stop::default(), &Progress::default()).await });
-    world.pass(Duration::from_secs(40), FAST).await;
+    world.pass(Duration::from_secs(180), FAST).await;
     if !repaired.is_finished() {
         return world.truth.complain("nobody repairs the vault");
     }
