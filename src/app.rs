@@ -47,7 +47,11 @@ const AN_HOUR: Duration = Duration::from_secs(3_600);
 
 /// The kind of this name, if this build has it.
 pub fn kind(name: &str) -> Option<&'static dyn source::Kind> {
-    KINDS.iter().copied().find(|kind| kind.name() == name)
+    kind_among(KINDS, name)
+}
+
+fn kind_among<'a>(kinds: &[&'a dyn source::Kind], name: &str) -> Option<&'a dyn source::Kind> {
+    kinds.iter().copied().find(|kind| kind.name() == name)
 }
 
 /// What a process works with. Clones are the same app.
@@ -73,7 +77,15 @@ impl App {
     /// # Errors
     /// `Config` with every problem in the sources' own parts; those of the spool's folder.
     pub fn new(config: Config, vault: Vault, clock: SharedClock) -> Result<Self> {
-        let systems = Systems::configure(&config).map_err(config::refuse)?;
+        App::of(KINDS, config, vault, clock)
+    }
+
+    /// As [`new`](App::new), for other kinds of source: the simulation brings its own.
+    ///
+    /// # Errors
+    /// As [`new`](App::new).
+    pub fn of(kinds: &[&dyn source::Kind], config: Config, vault: Vault, clock: SharedClock) -> Result<Self> {
+        let systems = Systems::configure(kinds, &config).map_err(config::refuse)?;
         let spool = Spool::new(&config.limits, clock.clone())?;
         Ok(App {
             catalog: Catalog::new(&vault),
@@ -195,19 +207,22 @@ struct Systems {
 
 impl Systems {
     /// Every system's own part, checked in its folder; all problems at once.
-    fn configure(config: &Config) -> Result<Self, Vec<Problem>> {
-        let (sources, mut problems) = configure_all(&config.sources);
-        let (targets, more) = configure_all(&config.targets);
+    fn configure(kinds: &[&dyn source::Kind], config: &Config) -> Result<Self, Vec<Problem>> {
+        let (sources, mut problems) = configure_all(kinds, &config.sources);
+        let (targets, more) = configure_all(kinds, &config.targets);
         problems.extend(more);
         if problems.is_empty() { Ok(Systems { sources, targets }) } else { Err(problems) }
     }
 }
 
-fn configure_all(entries: &[Entry]) -> (BTreeMap<SourceName, Box<dyn Configured>>, Vec<Problem>) {
+fn configure_all(
+    kinds: &[&dyn source::Kind],
+    entries: &[Entry],
+) -> (BTreeMap<SourceName, Box<dyn Configured>>, Vec<Problem>) {
     let mut systems = BTreeMap::new();
     let mut problems = Vec::new();
     for entry in entries {
-        match kind(&entry.kind).map(|kind| kind.configure(&entry.name, &entry.part)) {
+        match kind_among(kinds, &entry.kind).map(|kind| kind.configure(&entry.name, &entry.part)) {
             Some(Ok(system)) => drop(systems.insert(entry.name.clone(), system)),
             Some(Err(found)) => problems.extend(found),
             None => {} // unknown kinds are found when the file is read

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::Systems;
+use super::{KINDS, Systems};
 use crate::config::{self, Config, Place, S3Place};
 use crate::error::Result;
 use crate::source::Permission;
 
 /// The rights of the vault, then those of each source and target. Reaches nothing.
 pub fn permissions(config: &Config) -> Result<Vec<Permission>> {
-    let systems = Systems::configure(config).map_err(config::refuse)?;
+    let systems = Systems::configure(KINDS, config).map_err(config::refuse)?;
     let mut rights = vec![of_vault(&config.vault)];
     rights.extend(systems.sources.values().chain(systems.targets.values()).flat_map(|one| one.permissions()));
     Ok(rights)

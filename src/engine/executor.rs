@@ -48,6 +48,7 @@ impl Executor for InProcess {
 async fn overdue(task: &Task) {
     let left = task.deadline.saturating_sub(task.clock.monotonic());
     tokio::select! {
+        biased;
         () = task.cancel.cancelled() => {}
         () = task.clock.sleep(left) => {}
     }

@@ -221,6 +221,8 @@ impl Leadership {
             return Ok(());
         }
         let gone = match self.host.fate(&leader.holder) {
+            // Won by ourselves in a look that was given up before its answer came: nobody holds that post.
+            _ if leader.holder.process == self.host.me().process => true,
             Fate::Gone => true,
             Fate::Alive => false,
             Fate::Unknown => self.is_silent(leader.generation).await?,

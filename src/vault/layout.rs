@@ -2,10 +2,13 @@
 //!
 //! Pure: text in, text out. Nothing else composes or takes apart a key.
 
+use std::cell::Cell;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
@@ -102,14 +105,19 @@ pub fn compact_time(time: Timestamp) -> String {
     time.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// The inverse of [`compact_time`].
+/// The inverse of [`compact_time`]. Every key in a listing goes through here, so it reads digits and nothing else.
 pub fn parse_compact_time(text: &str) -> Option<Timestamp> {
-    if text.len() != 16 || !text.is_ascii() {
+    let text: &[u8; 16] = text.as_bytes().try_into().ok()?;
+    if (text[8], text[15]) != (b'T', b'Z') {
         return None;
     }
-    let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
-    let time = civil.to_zoned(TimeZone::UTC).ok()?.timestamp();
-    (compact_time(time) == text).then_some(time)
+    let number = |range: Range<usize>| {
+        let digit = |sum: i16, byte: &u8| byte.is_ascii_digit().then(|| 10 * sum + i16::from(byte - b'0'));
+        text[range].iter().try_fold(0, digit)
+    };
+    let two = |at: usize| number(at..at + 2)?.try_into().ok();
+    let civil = DateTime::new(number(0..4)?, two(4)?, two(6)?, two(9)?, two(11)?, two(13)?, 0).ok()?;
+    Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 /// The lowest `5 * digits` bits of `number` in our alphabet.
@@ -123,9 +131,24 @@ pub fn slug(text: &str) -> String {
     text.chars().map(safe).take(60).collect()
 }
 
+thread_local! {
+    /// Where this thread's random numbers come from, if not from the operating system.
+    static SEEDED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Makes the random numbers of this thread repeat: for simulations, each of which lives on one thread.
+pub fn seed_random(seed: u64) {
+    SEEDED.set(Some(seed));
+}
+
 /// A random number from the operating system: nonces, the tails of ids.
 pub fn random() -> u64 {
-    getrandom::u64().expect("the operating system gives random bytes")
+    let Some(seed) = SEEDED.get() else {
+        return getrandom::u64().expect("the operating system gives random bytes");
+    };
+    SEEDED.set(Some(seed.wrapping_add(1)));
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &seed.to_be_bytes());
+    u64::from_be_bytes(*digest.as_ref().first_chunk::<8>().expect("SHA-256 has 32 bytes"))
 }
 
 /// 60 random bits as 12 letters: names a process or an attempt, recognises our own objects.

@@ -3,6 +3,7 @@
 //! Eleven calls, each with one sentence that the conformance suite checks on every implementation.
 //! Objects are written once: there is no call that replaces one.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -53,6 +54,12 @@ impl Key {
 
     /// The key as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -11,4 +11,4 @@ mod run;
 mod schedule;
 mod serve;
 mod views;
-mod world;
+pub mod world;

@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod engine;
 mod faults;
+mod sim;
 mod source;
 mod task;
 mod telemetry;

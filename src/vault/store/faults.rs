@@ -163,30 +163,38 @@ impl Hook for Plan {
 pub struct Faults {
     inner: SharedStore,
     hook: Arc<dyn Hook>,
-    calls: Arc<Mutex<Vec<Call>>>,
+    log: Arc<Mutex<Log>>,
+}
+
+/// What was called so far.
+#[derive(Debug, Default)]
+struct Log {
+    calls: Vec<Call>,
+    counts: BTreeMap<Method, u64>,
 }
 
 impl Faults {
     /// `inner`, with every call passing `hook`.
     pub fn around(inner: SharedStore, hook: Arc<dyn Hook>) -> Self {
-        Faults { inner, hook, calls: Arc::default() }
+        Faults { inner, hook, log: Arc::default() }
     }
 
     /// Every call so far, in the order in which they began.
     pub fn calls(&self) -> Vec<Call> {
-        locked(&self.calls).clone()
+        locked(&self.log).calls.clone()
     }
 
     /// How often a method was called so far.
     pub fn count(&self, method: Method) -> u64 {
-        locked(&self.calls).iter().filter(|call| call.method == method).count() as u64
+        locked(&self.log).counts.get(&method).copied().unwrap_or_default()
     }
 
     fn record(&self, method: Method, of: &str) -> Call {
-        let mut calls = locked(&self.calls);
-        let nth = 1 + calls.iter().filter(|call| call.method == method).count() as u64;
-        let call = Call { method, nth, of: of.to_owned() };
-        calls.push(call.clone());
+        let mut log = locked(&self.log);
+        let count = log.counts.entry(method).or_default();
+        *count += 1;
+        let call = Call { method, nth: *count, of: of.to_owned() };
+        log.calls.push(call.clone());
         call
     }
 

@@ -1,7 +1,7 @@
 //! Objects in memory: for tests and simulations, and the simplest reading of the contract.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -118,10 +118,14 @@ impl Store for MemoryStore {
 
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Page> {
         let state = self.state();
+        let from = match after.map(Key::as_str) {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
         let mut matching = state
             .objects
-            .iter()
-            .filter(|(key, _)| key.as_str().starts_with(prefix) && after.is_none_or(|after| *key > after));
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.as_str().starts_with(prefix));
         let entries = matching.by_ref().take(PAGE).map(|(key, object)| entry(key, object)).collect();
         Ok(Page { entries, more: matching.next().is_some() })
     }

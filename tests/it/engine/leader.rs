@@ -107,3 +107,17 @@ async fn the_fence_of_a_deposed_leader_stays_closed() {
     assert!(old.fence().is_none());
     new.fence().unwrap().check().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_was_won_and_not_learned_of_is_won_again() {
+    let world = World::new();
+    let process = world.process("a", vec![]);
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 1).await;
+    assert_eq!(process.engine.health().leads, Some(1));
+    // Its look was given up when the store had acted and not answered: the process lives, and knows nothing of its post.
+    drop(daemon);
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 1).await;
+    assert_eq!(process.engine.health().leads, Some(2));
+}

@@ -35,7 +35,7 @@ pub struct World {
     pub clock: Arc<TestClock>,
     pub store: MemoryStore,
     pub script: Arc<Script>,
-    alive: Arc<Mutex<BTreeSet<String>>>,
+    alive: Alive,
 }
 
 /// What works do, and what they did.
@@ -109,16 +109,7 @@ impl World {
         let clock: SharedClock = self.clock.clone();
         let vault = Vault::new(store, clock.clone(), None);
         let id = format!("{name}-{}", vault.process);
-        self.alive.lock().unwrap().insert(id.clone());
-        let holder = Holder {
-            host: machine.to_owned(),
-            boot: "boot".to_owned(),
-            namespace: "ns".to_owned(),
-            pid: 1,
-            started: 1,
-            process: id.clone(),
-        };
-        let host = FakeHost { me: holder, domain: domain.to_owned(), alive: self.alive.clone() };
+        let host = FakeHost::of(&id, machine, domain, &self.alive);
         let workshop = Bench { script: self.script.clone(), vault: vault.clone() };
         let limits = Limits { spool_dir: std::env::temp_dir(), concurrent_runs: 4, ..Limits::default() };
         let spool = Spool::new(&limits, clock.clone()).unwrap();
@@ -186,7 +177,7 @@ impl World {
 pub struct Process {
     pub id: String,
     pub engine: Engine,
-    alive: Arc<Mutex<BTreeSet<String>>>,
+    alive: Alive,
 }
 
 impl Process {
@@ -211,11 +202,31 @@ impl Drop for Process {
     }
 }
 
+/// Knows who lives, on its own machine only.
 #[derive(Debug)]
-struct FakeHost {
+pub struct FakeHost {
     me: Holder,
     domain: String,
-    alive: Arc<Mutex<BTreeSet<String>>>,
+    alive: Alive,
+}
+
+/// The processes that live, by their nonces.
+pub type Alive = Arc<Mutex<BTreeSet<String>>>;
+
+impl FakeHost {
+    /// The host of the process `id`, which lives from now on.
+    pub fn of(id: &str, machine: &str, domain: &str, alive: &Alive) -> Self {
+        alive.lock().unwrap().insert(id.to_owned());
+        let me = Holder {
+            host: machine.to_owned(),
+            boot: "boot".to_owned(),
+            namespace: "ns".to_owned(),
+            pid: 1,
+            started: 1,
+            process: id.to_owned(),
+        };
+        FakeHost { me, domain: domain.to_owned(), alive: alive.clone() }
+    }
 }
 
 impl Host for FakeHost {

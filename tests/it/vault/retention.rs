@@ -9,7 +9,7 @@ use tidekeeper::vault::store_clock::{Reading, Trust};
 
 use super::estate::{DAY, HOUR};
 
-mod model;
+pub mod model;
 mod property;
 
 fn time(text: &str) -> Timestamp {
