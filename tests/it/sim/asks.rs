@@ -15,6 +15,7 @@ pub fn ask(order: Order, key: &str) -> Ask {
         principal: "ada".to_owned(),
         route: "simulated".to_owned(),
         idempotency: Some(key.to_owned()),
+        body: json!(order),
         order,
         deadline: DEADLINE,
     }

@@ -152,7 +152,7 @@ fn config(schedule: Schedule) -> Config {
         sources: vec![Entry { name: schedule.source.clone(), kind: "tide".to_owned(), part }],
         schedules: vec![schedule],
         limits: Limits { spool_dir: std::env::temp_dir(), concurrent_runs: 3, ..Limits::default() },
-        ..Config::of_vault(place, None)
+        ..Config::of_vault(place)
     }
 }
 
