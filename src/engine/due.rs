@@ -221,10 +221,7 @@ fn retention(source: &SourceName, backed_up: Timestamp) -> Due {
     let due_at = Timestamp::from_nanosecond(slot).unwrap_or(backed_up);
     Due {
         run: scheduled(source, Action::Retention, AFTER_BACKUP, due_at),
-        order: Order {
-            params: serde_json::json!({ "apply": true }),
-            ..Order::new(Action::Retention, Some(source.clone()))
-        },
+        order: Order::new(Action::Retention, Some(source.clone())),
         series: AFTER_BACKUP.to_owned(),
         due_at,
         start_at: backed_up,

@@ -333,11 +333,6 @@ impl Engine {
         }
     }
 
-    /// The runs that this process works on.
-    pub fn running(&self) -> Vec<RunId> {
-        self.active().keys().cloned().collect()
-    }
-
     /// Ends everything that this process works on.
     pub(super) fn stop_all(&self, reason: Reason) {
         for active in self.active().values() {
