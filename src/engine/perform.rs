@@ -155,6 +155,7 @@ impl Engine {
         self.tell(event(&job, told(&started, &finished)));
         Ok(finished.retry_at.map_or(Performed::Over, Performed::Later))
     }
+        progress.restart();
 
     /// Claims the next attempt; inside, why there is none for us. One that is claimed though nobody learns of it (the
     /// store's answer came too late) is closed by recovery like any other that nobody works on.
