@@ -144,7 +144,6 @@ impl Daemon {
         self.reap();
         if self.engine.0.news.swap(false, Ordering::SeqCst) {
             self.chores.remove(&Chore::Requests);
-            self.chores.remove(&Chore::Switches);
         }
         if self.is_due(Chore::Leaders) {
             self.leadership.look().await?;

@@ -8,7 +8,7 @@ use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::due::Line;
 use crate::engine::run::{RunId, State};
-use crate::engine::switches::{self, Position, Switch};
+use crate::engine::switches::{self, CONFIGURATION, Position, Switch};
 use crate::engine::work::Action;
 use crate::error::{Kind, Result};
 use crate::vault::catalog::{Listing, Proven, Row, latest};
@@ -189,10 +189,13 @@ impl Facts<'_> {
             }
         }
         if let Some(who) = &view.suspended {
-            say(
-                format!("its schedule is suspended by {who}"),
-                format!("resume it once that is over: {source}"),
-            );
+            let advice = match self.switch {
+                Some(switch) if switch.principal != CONFIGURATION => {
+                    format!("ask {} to resume it once that is over", switch.principal)
+                }
+                _ => "once that is over, take `suspend: true` out of its schedule file".to_owned(),
+            };
+            say(format!("its schedule is suspended by {who}"), advice);
         }
         problems
     }

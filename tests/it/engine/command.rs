@@ -6,7 +6,7 @@ use tidekeeper::engine::run::{End, State};
 use tidekeeper::engine::work::Action;
 use tidekeeper::task::Progress;
 
-use super::world::{Act, World, ask, source};
+use super::world::{Act, World, ask};
 
 #[tokio::test(start_paused = true)]
 async fn a_command_runs_without_a_daemon() {
@@ -193,5 +193,4 @@ async fn unknown_runs_cannot_be_cancelled() {
     let process = world.process("p", vec![]);
     let run = "20261121T060000Z-000000000001".parse().unwrap();
     assert_eq!(process.engine.cancel(&run, "ada").await.unwrap_err().kind().code(), "not-found");
-    assert!(process.engine.suspend(&source("a"), "ada", "").await.is_err());
 }

@@ -3,6 +3,7 @@ use std::time::Duration;
 use tidekeeper::clock::Clock;
 use tidekeeper::engine::events::What;
 use tidekeeper::engine::run::State;
+use tidekeeper::engine::switches::Position;
 use tidekeeper::engine::views::Filter;
 use tidekeeper::engine::work::Action;
 use tidekeeper::error::Kind;
@@ -68,13 +69,14 @@ async fn status_says_what_is_wrong_and_what_to_do() {
     world.act("a", Act::Fail(9, Kind::Denied));
     world.clock.sleep(Duration::from_secs(13 * 3600)).await;
     run().await;
-    process.engine.suspend(&source("a"), "ada", "migration").await.unwrap();
+    process.switch("a", Position::Suspended).await;
     let view = status().await;
     let what: Vec<_> = view.problems.iter().map(|problem| problem.what.as_str()).collect();
     assert_eq!(what.len(), 3, "{what:?}");
     assert!(what[0].contains("more than 2 intervals ago"), "{what:?}");
     assert!(what[1].starts_with("the last backup failed: backing up a: as told"), "{what:?}");
     assert!(what[2].starts_with("its schedule is suspended by ada"), "{what:?}");
+    assert_eq!(view.problems[2].advice, "ask ada to resume it once that is over");
     assert_eq!(view.next_due, None);
 }
 
