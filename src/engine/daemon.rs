@@ -21,9 +21,10 @@ use super::switches::{self, CONFIGURATION, Position, Switch};
 use super::work::{Action, Status};
 use super::{Engine, ledger, recovery};
 use crate::config::SourceName;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::task::Progress;
 use crate::vault::Vault;
+use crate::vault::decide::set_aside;
 
 /// Who orders what a schedule asks for.
 pub const SCHEDULER: &str = "schedule";
@@ -80,6 +81,8 @@ pub struct Daemon {
     /// By their keys; `None` for those that need nothing (any more).
     requests: BTreeMap<String, Option<Request>>,
     /// Open attempts of other processes.
+    /// What was warned of: objects that cannot be read.
+    unreadable: BTreeSet<String>,
     others: Vec<Started>,
     /// Whether all runs were searched for open attempts, not only recent ones.
     searched: bool,
@@ -98,6 +101,7 @@ impl Daemon {
             history: History::default(),
             looked: BTreeMap::new(),
             switches: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             requests: BTreeMap::new(),
             others: Vec::new(),
             searched: false,
@@ -216,7 +220,9 @@ impl Daemon {
     async fn look_at_switches(&mut self, fence: &Fence) -> Result<()> {
         let engine = self.engine.clone();
         let vault = &engine.0.vault;
-        self.switches = switches::read_all(vault, &self.switches).await?;
+        let mut unreadable = Vec::new();
+        self.switches = switches::read_all(vault, &self.switches, &mut unreadable).await?;
+        self.warn_of(unreadable);
         for (name, series) in self.unwatched() {
             fence.check().await?;
             let switch = switches::flip(vault, &name, Position::Watched, CONFIGURATION, &series).await?;
@@ -276,6 +282,7 @@ impl Daemon {
         let since = self.searched.then(|| self.engine.clock().now() - RECENT);
         let recovered = recovery::recover(&self.engine, since, fence).await;
         self.searched |= recovered.is_ok();
+        let recovered = recovered.map(|unreadable| self.warn_of(unreadable));
         self.unless_clock(recovered)
     }
 
@@ -293,10 +300,14 @@ impl Daemon {
         self.requests.retain(|key, _| listed.contains(key));
         let new: Vec<String> = listed.into_iter().filter(|key| !self.requests.contains_key(key)).collect();
         let read = stream::iter(new.into_iter().map(|key| read_request(vault, key)));
-        let read: Vec<_> = read.buffered(IN_FLIGHT).try_collect().await?;
-        // What a process does itself, nobody else takes up.
-        self.requests
-            .extend(read.into_iter().map(|(key, found)| (key, found.filter(|request| !request.local))));
+        let read: Vec<_> = read.buffered(IN_FLIGHT).collect().await;
+        let mut unreadable = Vec::new();
+        for (key, read) in read {
+            let found = set_aside(read, &mut unreadable)?.flatten();
+            // What a process does itself, nobody else takes up.
+            self.requests.insert(key, found.filter(|request| !request.local));
+        }
+        self.warn_of(unreadable);
         Ok(())
     }
 
@@ -331,8 +342,12 @@ impl Daemon {
         self.looked.retain(|run, _| runs.contains(run));
         for run in runs {
             if self.is_unknown(&run, now) {
-                let record = ledger::read(&self.engine.0.vault, &run).await?;
-                self.note(run, &record, now);
+                let read = ledger::read(&self.engine.0.vault, &run).await;
+                match set_aside(read, &mut unreadable)? {
+                    Some(record) => self.note(run, &record, now),
+                    // It was begun, and nobody can tell how it stands.
+                    None => self.leave(run),
+                }
             }
         }
         Ok(())
@@ -358,20 +373,29 @@ impl Daemon {
         {
             *request = None;
         }
+        let mut unreadable = Vec::new();
         if let Some((source, at)) = good_backup(record) {
             let newest = self.history.backed_up.entry(source).or_insert(at);
             *newest = at.max(*newest);
         }
         self.looked.insert(run.clone(), self.engine.clock().monotonic());
         self.history.runs.insert(run, next);
+        self.warn_of(unreadable);
     }
 
     /// Which sources other processes occupy.
+    /// Somebody has this run: it is looked at again after a while.
+    fn leave(&mut self, run: RunId) {
+        self.looked.insert(run.clone(), self.engine.clock().monotonic());
+        self.history.runs.insert(run, Next::Held);
+    }
+
     async fn look_at_others(&mut self) -> Result<()> {
         let me = &self.engine.0.host.me().process;
         let since = self.engine.clock().now() - RECENT;
         let mut others = Vec::new();
-        for started in ledger::open(&self.engine.0.vault, Some(since)).await? {
+        let open = ledger::open(&self.engine.0.vault, Some(since)).await?;
+        for started in open.attempts {
             // One that is gone does not stand in anybody's way; recovery closes it.
             if started.holder.process != *me && !recovery::is_gone(&self.engine, &started).await? {
                 others.push(started);
@@ -407,14 +431,14 @@ impl Daemon {
         self.history.busy = busy;
         let due = due(self.engine.clock().now(), &self.engine.0.timetable, &self.history);
         jobs.extend(due.into_iter().map(|due| scheduled(due, fence)));
+        self.warn_of(open.unreadable);
         jobs
     }
 
     fn spawn(&mut self, job: Job) {
         let (engine, run) = (self.engine.clone(), job.run.clone());
         tracing::info!(%run, order = %job.order, why = %job.why, "starting");
-        self.history.runs.insert(run.clone(), Next::Held);
-        self.looked.insert(run.clone(), engine.clock().monotonic());
+        self.leave(run.clone());
         self.jobs.spawn(async move {
             let performed = engine.perform(job, Stop::default(), Progress::default()).await;
             engine.0.wake.notify_one();
@@ -433,8 +457,10 @@ impl Daemon {
             if now.duration_since(made) < request::REMEMBERED {
                 continue;
             }
-            let Some(request) = request::read(vault, &key).await? else { continue };
-            if is_forgettable(&request, &ledger::read(vault, &request.run).await?, now) {
+            let found = set_aside(request::read(vault, &key).await, &mut unreadable)?.flatten();
+            let Some(request) = found else { continue };
+            let record = set_aside(ledger::read(vault, &request.run).await, &mut unreadable)?;
+            if record.is_some_and(|record| is_forgettable(&request, &record, now)) {
                 fence.check().await?;
                 request::forget(vault, &key).await?;
             }
@@ -454,6 +480,7 @@ impl Daemon {
         }
     }
 
+        let mut unreadable = Vec::new();
     async fn drained(&mut self, limit: Duration) -> bool {
         let clock = self.engine.clock().clone();
         tokio::select! {
@@ -464,9 +491,10 @@ impl Daemon {
     }
 }
 
-async fn read_request(vault: &Vault, key: String) -> Result<(String, Option<Request>)> {
-    let request = request::read(vault, &key).await?;
-    Ok((key, request))
+        self.warn_of(unreadable);
+async fn read_request(vault: &Vault, key: String) -> (String, Result<Option<Request>>) {
+    let request = request::read(vault, &key).await;
+    (key, request)
 }
 
 fn scheduled(due: Due, fence: &Fence) -> Job {
@@ -484,7 +512,8 @@ fn scheduled(due: Due, fence: &Fence) -> Job {
 fn good_backup(record: &Record) -> Option<(SourceName, Timestamp)> {
     let (started, finished) = (&record.last()?.started, record.finished()?);
     let scheduled = matches!(started.why, Why::Schedule { .. }) && started.order.action == Action::Backup;
-    let good = finished.outcome == End::Succeeded && finished.status != Some(Status::Suspect);
+    let doubtful = matches!(finished.status, Some(Status::Suspect | Status::Other));
+    let good = finished.outcome == End::Succeeded && !doubtful;
     (scheduled && good).then(|| Some((started.order.source.clone()?, finished.finished_at)))?
 }
 

@@ -39,10 +39,14 @@ impl Writers for OpenAttempts {
     async fn liveness(&self, backup: &BackupRef) -> Result<Liveness> {
         // Of all days: a run's day is that of its due time, which a long wait can separate from its backup's.
         let open = ledger::open(&self.vault, None).await?;
-        Ok(match open.iter().any(|started| started.backup().as_ref() == Some(backup)) {
+        let named = open.attempts.iter().any(|started| started.backup().as_ref() == Some(backup));
+        Ok(match named {
             // One whose process is gone counts as alive until recovery has closed it.
             true => Liveness::Alive,
-            false => Liveness::Dead("no attempt that is under way names it".to_owned()),
+            false if open.unreadable.is_empty() => {
+                Liveness::Dead("no attempt that is under way names it".to_owned())
+            }
+            false => Liveness::Unknown,
         })
     }
 }

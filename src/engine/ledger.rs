@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::run::{Finished, Record, RunId, Started, Try};
 use crate::error::{Error, Kind, Result};
 use crate::vault::Vault;
-use crate::vault::decide::{Decision, decide, read_json};
+use crate::vault::decide::{Decision, decide, read_json, set_aside};
 use crate::vault::layout::{self, Mark};
 use crate::vault::store::{Key, list_all};
 
@@ -104,8 +104,17 @@ impl Trace {
     }
 }
 
-/// The claims of all open attempts of runs not older than `since` (of all runs, if none).
-pub async fn open(vault: &Vault, since: Option<Timestamp>) -> Result<Vec<Started>> {
+/// The attempts that have no end.
+#[derive(Debug, Default)]
+pub struct Open {
+    /// Their claims.
+    pub attempts: Vec<Started>,
+    /// Claims that cannot be read: what they occupy, nobody knows.
+    pub unreadable: Vec<Error>,
+}
+
+/// The open attempts of all runs not older than `since` (of all runs, if none).
+pub async fn open(vault: &Vault, since: Option<Timestamp>) -> Result<Open> {
     let mut traces = Vec::new();
     scan(vault, since, |trace| {
         if trace.open {
@@ -113,11 +122,12 @@ pub async fn open(vault: &Vault, since: Option<Timestamp>) -> Result<Vec<Started
         }
     })
     .await?;
-    let mut open = Vec::new();
+    let mut open = Open::default();
     for trace in traces {
         // It may have ended since it was listed.
-        let found = attempt(vault, &trace.run, trace.attempt).await?;
-        open.extend(found.filter(|found| found.finished.is_none()).map(|found| found.started));
+        let read = attempt(vault, &trace.run, trace.attempt).await;
+        let found = set_aside(read, &mut open.unreadable)?.flatten();
+        open.attempts.extend(found.filter(|found| found.finished.is_none()).map(|found| found.started));
     }
     Ok(open)
 }

@@ -122,6 +122,9 @@ pub enum Status {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq)]
+    /// Something that a newer build knows.
+    #[serde(other)]
+    Other,
 pub struct Outcome {
     /// How good.
     pub status: Status,

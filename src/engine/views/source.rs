@@ -3,20 +3,29 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Filter, RunView};
+use super::{Filter, Found, RunView};
 use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::due::Line;
 use crate::engine::run::{RunId, State};
 use crate::engine::switches::{self, CONFIGURATION, Position, Switch};
 use crate::engine::work::Action;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::vault::catalog::{Listing, Proven, Row, latest};
 use crate::vault::layout::BackupRef;
 use crate::vault::manifest::Status;
 
 /// How a source fares.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+/// How everything fares.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StatusView {
+    /// How every source fares, by name.
+    pub sources: Vec<SourceView>,
+    /// What is wrong and belongs to no source, as far as anybody can tell.
+    pub problems: Vec<Advice>,
+}
+
 pub struct SourceView {
     /// Which.
     pub source: SourceName,
@@ -79,7 +88,15 @@ pub struct Advice {
     pub advice: String,
 }
 
-/// How many runs are looked through, of all sources together, and how many days back.
+impl Advice {
+    /// Of an object that is not about a backup and cannot be read.
+    fn of(unreadable: &Error) -> Self {
+        let advice = "bring back the object's earlier version, or delete it: what it is about is left alone";
+        Advice { what: unreadable.to_string(), advice: advice.to_owned() }
+    }
+}
+
+/// How many of the newest runs are looked at, of all sources together, and how many days back.
 const RUNS: usize = 200;
 const DAYS: [Option<i64>; 2] = [Some(1), Some(8)];
 
@@ -87,12 +104,14 @@ const DAYS: [Option<i64>; 2] = [Some(1), Some(8)];
 const INTERVALS: i32 = 2;
 
 impl Engine {
-    /// How every source fares, by name.
-    pub async fn status(&self) -> Result<Vec<SourceView>> {
-        let switches = switches::read_all(&self.0.vault, &Default::default()).await?;
+    /// How everything fares.
+    pub async fn status(&self) -> Result<StatusView> {
+        let mut unreadable = Vec::new();
+        let switches = switches::read_all(&self.0.vault, &Default::default(), &mut unreadable).await?;
         let listing = self.0.catalog.list(None).await?;
         let all = Filter { limit: RUNS, ..Filter::default() };
-        let all_runs = self.recent_runs(&all, &DAYS).await?;
+        let Found { views: all_runs, unreadable: runs } = self.recent_runs(&all, &DAYS).await?;
+        unreadable.extend(runs);
         let mut views = Vec::new();
         for source in &self.0.sources {
             let of_source = |run: &&RunView| run.source.as_ref() == Some(source);
@@ -103,7 +122,7 @@ impl Engine {
                 Facts { now: self.clock().now(), listing: &listing, runs: &runs, lines: &lines, switch };
             views.push(facts.view(source));
         }
-        Ok(views)
+        Ok(StatusView { sources: views, problems: unreadable.iter().map(Advice::of).collect() })
     }
 }
 

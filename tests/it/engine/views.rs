@@ -51,7 +51,7 @@ async fn runs_are_listed_newest_first_and_filtered() {
 async fn status_says_what_is_wrong_and_what_to_do() {
     let world = World::new();
     let process = world.process("d", vec![cron("a", "0 */6 * * *", "UTC")]);
-    let status = async || process.engine.status().await.unwrap().remove(0);
+    let status = async || process.engine.status().await.unwrap().sources.remove(0);
     let view = status().await;
     assert_eq!(view.next_due, Some(instant("2026-11-21T12:00:00Z")));
     assert_eq!(view.problems[0].what, "there is no good backup");
