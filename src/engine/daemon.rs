@@ -81,6 +81,7 @@ pub struct Daemon {
     /// By their keys; `None` for those that need nothing (any more).
     requests: BTreeMap<String, Option<Request>>,
     /// Open attempts of other processes.
+    search: JoinSet<Result<Vec<Error>>>,
     /// What was warned of: objects that cannot be read.
     unreadable: BTreeSet<String>,
     others: Vec<Started>,
@@ -101,6 +102,7 @@ impl Daemon {
             history: History::default(),
             looked: BTreeMap::new(),
             switches: BTreeMap::new(),
+            search: JoinSet::new(),
             unreadable: BTreeSet::new(),
             requests: BTreeMap::new(),
             others: Vec::new(),
@@ -194,6 +196,7 @@ impl Daemon {
         tracing::info!(generation, "this process leads");
         self.generation = generation;
         self.history = History::default();
+        self.search = JoinSet::new();
         self.looked.clear();
         self.requests.clear();
         self.searched = false;
@@ -279,11 +282,39 @@ impl Daemon {
     }
 
     async fn recover(&mut self, fence: &Fence) -> Result<()> {
-        let since = self.searched.then(|| self.engine.clock().now() - RECENT);
-        let recovered = recovery::recover(&self.engine, since, fence).await;
-        self.searched |= recovered.is_ok();
+        let since = self.engine.clock().now() - RECENT;
+        let recovered = recovery::recover(&self.engine, Some(since), fence).await;
         let recovered = recovered.map(|unreadable| self.warn_of(unreadable));
+        self.search_all(fence);
         self.unless_clock(recovered)
+    }
+
+    /// Searches all runs once, beside the ticks: to list those of years takes longer than a tick may.
+    fn search_all(&mut self, fence: &Fence) {
+        match self.search.try_join_next() {
+            Some(Ok(Ok(unreadable))) => {
+                self.searched = true;
+                self.warn_of(unreadable);
+            }
+            Some(Ok(Err(error))) => {
+                tracing::warn!(%error, hint = error.hint_text(), "the search for open attempts begins anew");
+            }
+            Some(Err(error)) => tracing::error!(%error, "the search for open attempts ended without a word"),
+            None => {}
+        }
+        if !self.searched && self.search.is_empty() {
+            let (engine, fence) = (self.engine.clone(), fence.clone());
+            self.search.spawn(async move { recovery::recover(&engine, None, &fence).await });
+        }
+    }
+
+    /// Warns once of each object that is left alone because it cannot be read.
+    fn warn_of(&mut self, unreadable: Vec<Error>) {
+        for error in unreadable {
+            if self.unreadable.insert(error.to_string()) {
+                tracing::warn!(%error, hint = error.hint_text(), "left alone: it cannot be read");
+            }
+        }
     }
 
     /// A clock that cannot be trusted stops only what depends on the time; backups go on.
@@ -340,6 +371,7 @@ impl Daemon {
         let runs: BTreeSet<RunId> = due.into_iter().map(|due| due.run).chain(requested).collect();
         self.history.runs.retain(|run, _| runs.contains(run));
         self.looked.retain(|run, _| runs.contains(run));
+        let mut unreadable = Vec::new();
         for run in runs {
             if self.is_unknown(&run, now) {
                 let read = ledger::read(&self.engine.0.vault, &run).await;
@@ -350,7 +382,14 @@ impl Daemon {
                 }
             }
         }
+        self.warn_of(unreadable);
         Ok(())
+    }
+
+    /// Somebody has this run: it is looked at again after a while.
+    fn leave(&mut self, run: RunId) {
+        self.looked.insert(run.clone(), self.engine.clock().monotonic());
+        self.history.runs.insert(run, Next::Held);
     }
 
     fn is_unknown(&self, run: &RunId, now: Timestamp) -> bool {
@@ -373,23 +412,15 @@ impl Daemon {
         {
             *request = None;
         }
-        let mut unreadable = Vec::new();
         if let Some((source, at)) = good_backup(record) {
             let newest = self.history.backed_up.entry(source).or_insert(at);
             *newest = at.max(*newest);
         }
         self.looked.insert(run.clone(), self.engine.clock().monotonic());
         self.history.runs.insert(run, next);
-        self.warn_of(unreadable);
     }
 
     /// Which sources other processes occupy.
-    /// Somebody has this run: it is looked at again after a while.
-    fn leave(&mut self, run: RunId) {
-        self.looked.insert(run.clone(), self.engine.clock().monotonic());
-        self.history.runs.insert(run, Next::Held);
-    }
-
     async fn look_at_others(&mut self) -> Result<()> {
         let me = &self.engine.0.host.me().process;
         let since = self.engine.clock().now() - RECENT;
@@ -402,6 +433,7 @@ impl Daemon {
             }
         }
         self.others = others;
+        self.warn_of(open.unreadable);
         Ok(())
     }
 
@@ -431,7 +463,6 @@ impl Daemon {
         self.history.busy = busy;
         let due = due(self.engine.clock().now(), &self.engine.0.timetable, &self.history);
         jobs.extend(due.into_iter().map(|due| scheduled(due, fence)));
-        self.warn_of(open.unreadable);
         jobs
     }
 
@@ -449,6 +480,7 @@ impl Daemon {
     async fn forget_requests(&mut self, fence: &Fence) -> Result<()> {
         let trusted = self.engine.trust_clock().await;
         if self.engine.health().clock.is_some() || trusted.is_err() {
+        let mut unreadable = Vec::new();
             return self.unless_clock(trusted);
         }
         let vault = &self.engine.0.vault;
@@ -461,6 +493,7 @@ impl Daemon {
             let Some(request) = found else { continue };
             let record = set_aside(ledger::read(vault, &request.run).await, &mut unreadable)?;
             if record.is_some_and(|record| is_forgettable(&request, &record, now)) {
+        self.warn_of(unreadable);
                 fence.check().await?;
                 request::forget(vault, &key).await?;
             }
@@ -480,7 +513,6 @@ impl Daemon {
         }
     }
 
-        let mut unreadable = Vec::new();
     async fn drained(&mut self, limit: Duration) -> bool {
         let clock = self.engine.clock().clone();
         tokio::select! {
@@ -491,7 +523,6 @@ impl Daemon {
     }
 }
 
-        self.warn_of(unreadable);
 async fn read_request(vault: &Vault, key: String) -> (String, Result<Option<Request>>) {
     let request = request::read(vault, &key).await;
     (key, request)
