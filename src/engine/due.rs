@@ -69,6 +69,13 @@ impl Line {
         Some(latest.duration_since(self.rhythm.before(latest)?))
     }
 
+    /// The runs of the two newest due times: one may be under way while the other is over.
+    pub fn newest_runs(&self, now: Timestamp) -> impl Iterator<Item = RunId> {
+        let latest = self.rhythm.latest(now);
+        let before = latest.and_then(|latest| self.rhythm.before(latest));
+        latest.into_iter().chain(before).map(|due| self.run(due))
+    }
+
     /// The newest due time after `since` whose start, put off by its share of the jitter, has come.
     fn newest(&self, now: Timestamp, since: Timestamp) -> Option<(Timestamp, Timestamp)> {
         let mut due = self.rhythm.latest(now)?;

@@ -1,5 +1,7 @@
 //! How a source fares: its newest backups, what is due, and what is wrong, with what to do about it.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -15,8 +17,6 @@ use crate::vault::catalog::{Listing, Proven, Row, latest};
 use crate::vault::layout::BackupRef;
 use crate::vault::manifest::Status;
 
-/// How a source fares.
-#[derive(Clone, Debug, PartialEq, Serialize)]
 /// How everything fares.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StatusView {
@@ -26,6 +26,8 @@ pub struct StatusView {
     pub problems: Vec<Advice>,
 }
 
+/// How a source fares.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SourceView {
     /// Which.
     pub source: SourceName,
@@ -98,7 +100,7 @@ impl Advice {
 
 /// How many of the newest runs are looked at, of all sources together, and how many days back.
 const RUNS: usize = 200;
-const DAYS: [Option<i64>; 2] = [Some(1), Some(8)];
+const DAYS: [i64; 2] = [1, 8];
 
 /// So many intervals without a good backup are too many: one may fail, and the next may still be under way.
 const INTERVALS: i32 = 2;
@@ -109,8 +111,7 @@ impl Engine {
         let mut unreadable = Vec::new();
         let switches = switches::read_all(&self.0.vault, &Default::default(), &mut unreadable).await?;
         let listing = self.0.catalog.list(None).await?;
-        let all = Filter { limit: RUNS, ..Filter::default() };
-        let Found { views: all_runs, unreadable: runs } = self.recent_runs(&all, &DAYS).await?;
+        let Found { views: all_runs, unreadable: runs } = self.telling_runs().await?;
         unreadable.extend(runs);
         let mut views = Vec::new();
         for source in &self.0.sources {
@@ -123,6 +124,27 @@ impl Engine {
             views.push(facts.view(source));
         }
         Ok(StatusView { sources: views, problems: unreadable.iter().map(Advice::of).collect() })
+    }
+}
+
+impl Engine {
+    /// The runs that tell how sources fare, newest first: the newest of all, and those that one source with a run every
+    /// few seconds would hide, namely what was asked for and what was due last in each series.
+    async fn telling_runs(&self) -> Result<Found> {
+        let mut found = Found::default();
+        let mut runs = BTreeSet::new();
+        for days in DAYS {
+            runs.extend(self.newest(Some(days)).await?.into_iter().rev().take(RUNS));
+            if runs.len() >= RUNS {
+                break;
+            }
+        }
+        runs.append(&mut self.requested(&mut found.unreadable).await?);
+        let now = self.clock().now();
+        runs.extend(self.0.timetable.lines.iter().flat_map(|line| line.newest_runs(now)));
+        let all = Filter { limit: usize::MAX, ..Filter::default() };
+        self.collect(runs, &all, &mut found).await?;
+        Ok(found)
     }
 }
 

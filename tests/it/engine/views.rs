@@ -8,7 +8,7 @@ use tidekeeper::engine::views::Filter;
 use tidekeeper::engine::work::Action;
 use tidekeeper::error::Kind;
 
-use super::world::{Act, World, ask, cron, instant, source};
+use super::world::{Act, World, ask, cron, every, instant, source};
 
 #[tokio::test(start_paused = true)]
 async fn runs_are_listed_newest_first_and_filtered() {
@@ -78,6 +78,20 @@ async fn status_says_what_is_wrong_and_what_to_do() {
     assert!(what[2].starts_with("its schedule is suspended by ada"), "{what:?}");
     assert_eq!(view.problems[2].advice, "ask ada to resume it once that is over");
     assert_eq!(view.next_due, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_always_busy_hides_no_other() {
+    let world = World::new();
+    world.act("a", Act::Fail(9, Kind::Denied));
+    let process = world.process("d", vec![cron("a", "1 6 * * *", "UTC"), every("b", 3)]);
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 900).await;
+    let status = process.engine.status().await.unwrap();
+    let last = status.sources[0].last_run.as_ref().expect("it ran a quarter of an hour ago");
+    assert_eq!((last.action, last.state), (Action::Backup, State::Failed));
+    let what: Vec<_> = status.sources[0].problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert!(what.iter().any(|what| what.starts_with("the last backup failed")), "{what:?}");
 }
 
 #[tokio::test(start_paused = true)]
