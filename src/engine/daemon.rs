@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::due::{Due, History, candidates, due};
 use super::leader::{self, Fence, Leadership, Standing};
-use super::perform::{Job, Performed, Reason, Stop};
+use super::perform::{Job, Performed, RECENT, Reason, Stop};
 use super::request::{self, Request};
 use super::run::{End, Next, Problem, Record, RunId, Started, Why};
 use super::switches::{self, CONFIGURATION, Position, Switch};
@@ -59,9 +59,6 @@ impl Chore {
 /// How often a run that somebody holds is looked at again.
 const HELD_EVERY: Duration = Duration::from_secs(10);
 
-/// How far back open attempts are searched: a run's id has the time of its start, and few runs take longer.
-const RECENT: SignedDuration = SignedDuration::from_hours(48);
-
 /// A tick that takes longer has met a store that does not answer; the next begins anew.
 const TICK_LIMIT: Duration = Duration::from_secs(60);
 
@@ -81,12 +78,12 @@ pub struct Daemon {
     /// By their keys; `None` for those that need nothing (any more).
     requests: BTreeMap<String, Option<Request>>,
     /// Open attempts of other processes.
-    search: JoinSet<Result<Vec<Error>>>,
-    /// What was warned of: objects that cannot be read.
-    unreadable: BTreeSet<String>,
     others: Vec<Started>,
     /// Whether all runs were searched for open attempts, not only recent ones.
     searched: bool,
+    search: JoinSet<Result<Vec<Error>>>,
+    /// What was warned of: objects that cannot be read.
+    unreadable: BTreeSet<String>,
     chores: BTreeMap<Chore, Duration>,
     jobs: JoinSet<(RunId, Result<Performed>)>,
 }
@@ -102,11 +99,11 @@ impl Daemon {
             history: History::default(),
             looked: BTreeMap::new(),
             switches: BTreeMap::new(),
-            search: JoinSet::new(),
-            unreadable: BTreeSet::new(),
             requests: BTreeMap::new(),
             others: Vec::new(),
             searched: false,
+            search: JoinSet::new(),
+            unreadable: BTreeSet::new(),
             chores: BTreeMap::new(),
             jobs: JoinSet::new(),
         }
@@ -196,10 +193,10 @@ impl Daemon {
         tracing::info!(generation, "this process leads");
         self.generation = generation;
         self.history = History::default();
-        self.search = JoinSet::new();
         self.looked.clear();
         self.requests.clear();
         self.searched = false;
+        self.search = JoinSet::new();
         self.chores.retain(|chore, _| *chore == Chore::Leaders);
     }
 
@@ -207,8 +204,11 @@ impl Daemon {
     fn reap(&mut self) {
         while let Some(ended) = self.jobs.try_join_next() {
             match ended {
-                Ok((run, Ok(Performed::Over | Performed::Later(_)))) => {
+                Ok((run, Ok(Performed::Over))) => {
                     self.history.runs.remove(&run);
+                }
+                Ok((run, Ok(Performed::Later(at)))) => {
+                    self.history.runs.insert(run, Next::Later(at));
                 }
                 Ok((_, Ok(Performed::Elsewhere))) => {}
                 Ok((run, Err(error))) => {
@@ -441,10 +441,7 @@ impl Daemon {
         let active = self.engine.active();
         let ours = active.values().map(|active| &active.order);
         let orders = ours.chain(self.others.iter().map(|started| &started.order));
-        orders
-            .filter(|order| order.action.occupies_source())
-            .filter_map(|order| order.source.clone())
-            .collect()
+        orders.filter_map(|order| order.occupied().cloned()).collect()
     }
 
     /// What may start now: requests first, oldest first, because somebody waits for them.
@@ -454,9 +451,8 @@ impl Daemon {
         pending.sort_by_key(|request| &request.run);
         let mut jobs = Vec::new();
         for request in pending {
-            let source = request.order.source.as_ref().filter(|_| request.order.action.occupies_source());
             let startable = matches!(self.history.runs.get(&request.run), Some(Next::Start(_)));
-            if startable && source.is_none_or(|source| busy.insert(source.clone())) {
+            if startable && request.order.occupied().is_none_or(|source| busy.insert(source.clone())) {
                 jobs.push(Job::requested(request, fence.clone()));
             }
         }
@@ -480,11 +476,11 @@ impl Daemon {
     async fn forget_requests(&mut self, fence: &Fence) -> Result<()> {
         let trusted = self.engine.trust_clock().await;
         if self.engine.health().clock.is_some() || trusted.is_err() {
-        let mut unreadable = Vec::new();
             return self.unless_clock(trusted);
         }
         let vault = &self.engine.0.vault;
         let now = vault.store.now().await?;
+        let mut unreadable = Vec::new();
         for (key, made) in request::keys(vault).await? {
             if now.duration_since(made) < request::REMEMBERED {
                 continue;
@@ -493,11 +489,11 @@ impl Daemon {
             let Some(request) = found else { continue };
             let record = set_aside(ledger::read(vault, &request.run).await, &mut unreadable)?;
             if record.is_some_and(|record| is_forgettable(&request, &record, now)) {
-        self.warn_of(unreadable);
                 fence.check().await?;
                 request::forget(vault, &key).await?;
             }
         }
+        self.warn_of(unreadable);
         Ok(())
     }
 

@@ -193,8 +193,7 @@ pub fn due(now: Timestamp, timetable: &Timetable, history: &History) -> Vec<Due>
     due.sort_by(|a, b| (a.start_at, &a.run).cmp(&(b.start_at, &b.run)));
     due.retain(|due| {
         let startable = matches!(history.runs.get(&due.run), Some(Next::Start(_)));
-        let source = due.order.source.as_ref().filter(|_| due.order.action.occupies_source());
-        startable && source.is_none_or(|source| busy.insert(source.clone()))
+        startable && due.order.occupied().is_none_or(|source| busy.insert(source.clone()))
     });
     due
 }

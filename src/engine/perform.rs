@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
@@ -126,6 +126,12 @@ impl Drop for Place<'_> {
     }
 }
 
+/// How far back open attempts are searched: a run's id has the time of its start, and few runs take longer.
+pub(super) const RECENT: SignedDuration = SignedDuration::from_hours(48);
+
+/// How long a run waits before it looks again whether its source is free.
+const OCCUPIED_PAUSE: Duration = Duration::from_secs(5);
+
 /// How long claiming an attempt may take: half a dozen calls to the store, with their retries.
 const CLAIM_LIMIT: Duration = Duration::from_secs(60);
 
@@ -149,13 +155,13 @@ impl Engine {
                 Ok(claimed) => claimed,
                 Err(performed) => return Ok(performed),
             };
+        progress.restart();
         self.tell(event(&job, What::Started { attempt: started.attempt }));
         let ending = self.work(&job, work, &task, &started).await;
         let finished = self.conclude(&started, ending, &stop, &progress).await?;
         self.tell(event(&job, told(&started, &finished)));
         Ok(finished.retry_at.map_or(Performed::Over, Performed::Later))
     }
-        progress.restart();
 
     /// Claims the next attempt; inside, why there is none for us. One that is claimed though nobody learns of it (the
     /// store's answer came too late) is closed by recovery like any other that nobody works on.
@@ -173,6 +179,10 @@ impl Engine {
             Next::Over => return Ok(Err(Performed::Over)),
         };
         let work = self.0.workshop.make(&job.order);
+        if let Some(other) = self.in_the_way(job).await? {
+            progress.step(&format!("wait for run {other}"), self.clock().monotonic());
+            return Ok(Err(Performed::Later(self.clock().now() + OCCUPIED_PAUSE)));
+        }
         let store_now = self.0.vault.store.now().await?;
         let counted_from = self.clock().monotonic();
         let started = self.claimed(job, number, &record, work.as_deref().ok(), store_now).await?;
@@ -185,6 +195,20 @@ impl Engine {
     }
 
     fn enter(&self, job: &Job, stop: &Stop, progress: &Progress) -> Option<Place<'_>> {
+    /// The run that occupies the source of this one. The daemon chooses what is free a moment before; a command has
+    /// nobody who chooses for it.
+    async fn in_the_way(&self, job: &Job) -> Result<Option<RunId>> {
+        let Some(source) = job.order.occupied() else { return Ok(None) };
+        let since = self.clock().now() - RECENT;
+        for started in ledger::open(&self.0.vault, Some(since)).await?.attempts {
+            let other = started.run != job.run && started.order.occupied() == Some(source);
+            if other && !recovery::is_gone(self, &started).await? {
+                return Ok(Some(started.run));
+            }
+        }
+        Ok(None)
+    }
+
         let mut active = self.active();
         if active.contains_key(&job.run) {
             return None;
