@@ -12,10 +12,10 @@ use super::leader::Fence;
 use super::ledger;
 use super::recovery::{self, Ending};
 use super::request::{self, Request};
-use super::run::{Finished, Next, Record, RunId, Slot, Started, Why};
+use super::run::{Finished, Next, Problem, Record, RunId, Slot, Started, Why};
 use super::work::{Action, Attempt, Order, Outcome, Work};
 use crate::config::SourceName;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::task::{Progress, Task};
 use crate::vault::decide::Decision;
 use crate::vault::layout::{self, BackupId};
@@ -159,6 +159,7 @@ impl Engine {
         self.tell(event(&job, What::Started { attempt: started.attempt }));
         let ending = self.work(&job, work, &task, &started).await;
         let finished = self.conclude(&started, ending, &stop, &progress).await?;
+        log(&started, &finished);
         self.tell(event(&job, told(&started, &finished)));
         Ok(finished.retry_at.map_or(Performed::Over, Performed::Later))
     }
@@ -178,11 +179,11 @@ impl Engine {
             Next::Later(at) => return Ok(Err(Performed::Later(at))),
             Next::Over => return Ok(Err(Performed::Over)),
         };
-        let work = self.0.workshop.make(&job.order);
         if let Some(other) = self.in_the_way(job).await? {
             progress.step(&format!("wait for run {other}"), self.clock().monotonic());
             return Ok(Err(Performed::Later(self.clock().now() + OCCUPIED_PAUSE)));
         }
+        let work = self.0.workshop.make(&job.order);
         let store_now = self.0.vault.store.now().await?;
         let counted_from = self.clock().monotonic();
         let started = self.claimed(job, number, &record, work.as_deref().ok(), store_now).await?;
@@ -194,7 +195,6 @@ impl Engine {
         })
     }
 
-    fn enter(&self, job: &Job, stop: &Stop, progress: &Progress) -> Option<Place<'_>> {
     /// The run that occupies the source of this one. The daemon chooses what is free a moment before; a command has
     /// nobody who chooses for it.
     async fn in_the_way(&self, job: &Job) -> Result<Option<RunId>> {
@@ -209,6 +209,7 @@ impl Engine {
         Ok(None)
     }
 
+    fn enter(&self, job: &Job, stop: &Stop, progress: &Progress) -> Option<Place<'_>> {
         let mut active = self.active();
         if active.contains_key(&job.run) {
             return None;
@@ -290,7 +291,6 @@ impl Engine {
         let work = work?;
         task.guard(self.0.gate.permits(&job.principal, &job.order)).await?;
         if work.needs_leader() {
-            require_leader(job)?;
             job.fence.check().await?;
         }
         let attempt = Attempt {
@@ -366,12 +366,23 @@ impl Engine {
     }
 }
 
-fn require_leader(job: &Job) -> Result<()> {
-    if job.fence.generation().is_some() {
-        return Ok(());
+/// The one place where the end of an attempt is logged, whoever asked for it.
+fn log(started: &Started, finished: &Finished) {
+    let Started { run, attempt, order, .. } = started;
+    let Finished { outcome, status, summary, error, retry_at, .. } = finished;
+    let Some(Problem { message, hint, .. }) = error else {
+        tracing::info!(%run, attempt, %order, ?outcome, ?status, summary, "ended");
+        return;
+    };
+    let hint = hint.as_deref();
+    match retry_at {
+        Some(at) => {
+            tracing::warn!(%run, attempt, %order, ?outcome, error = message, hint, %at, "ended; tried again");
+        }
+        // A command says itself how its run ended.
+        None if started.is_local() => {}
+        None => tracing::warn!(%run, attempt, %order, ?outcome, error = message, hint, "ended"),
     }
-    Err(Error::new(Kind::Refused, format!("{}, run {}", job.order, job.run), "only the leader may delete")
-        .hint("ask the daemon: `tidekeeper --server URL`"))
 }
 
 fn event(job: &Job, what: What) -> Event {
