@@ -125,9 +125,7 @@ impl Engine {
         }
         Ok(StatusView { sources: views, problems: unreadable.iter().map(Advice::of).collect() })
     }
-}
 
-impl Engine {
     /// The runs that tell how sources fare, newest first: the newest of all, and those that one source with a run every
     /// few seconds would hide, namely what was asked for and what was due last in each series.
     async fn telling_runs(&self) -> Result<Found> {

@@ -112,7 +112,7 @@ async fn a_deep_scrub_is_two_steps_however_many_backups_there_are() {
 async fn an_attempt_that_is_tried_again_is_told_on_stderr() {
     let cli = Cli::of_redis("redis://127.0.0.1:1");
     cli.run(&["init"]).await.exits(0);
-    let mut command = cli.command(&["backup", "redis-main"]);
+    let mut command = cli.command(&["backup", "redis-main", "--deadline", "1m"]);
     let mut running = command.stderr(Stdio::piped()).spawn().expect("the binary is built");
     let mut lines = BufReader::new(running.stderr.take().expect("piped")).lines();
     let mut told = String::new();
