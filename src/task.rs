@@ -115,7 +115,25 @@ struct ProgressInner {
     bytes: AtomicU64,
     bytes_total: AtomicU64,
     items: AtomicU64,
-    steps: Mutex<Vec<Step>>,
+    steps: Mutex<Steps>,
+}
+
+#[derive(Debug, Default)]
+struct Steps {
+    /// When the first began.
+    first: Option<Duration>,
+    list: Vec<Step>,
+}
+
+impl Steps {
+    /// Ends the step under way; tells the seconds since the first began.
+    fn end(&mut self, now: Duration) -> f64 {
+        let now = now.saturating_sub(*self.first.get_or_insert(now)).as_secs_f64();
+        if let Some(last) = self.list.last_mut().filter(|last| last.took_s.is_none()) {
+            last.took_s = Some(now - last.began_s);
+        }
+        now
+    }
 }
 
 /// A named step of a run.
@@ -123,7 +141,7 @@ struct ProgressInner {
 pub struct Step {
     /// `preflight`, `transfer`, `commit`.
     pub name: String,
-    /// When it began, in seconds of monotonic time since the process started.
+    /// When it began, in seconds since the first step did.
     pub began_s: f64,
     /// How long it took; none while it is under way.
     pub took_s: Option<f64>,
@@ -148,22 +166,22 @@ impl Progress {
     /// Ends the step under way and begins another; its bytes and items count from zero.
     pub fn step(&self, name: &str, now: Duration) {
         let mut steps = self.0.steps.lock().expect("no holder panics");
-        if let Some(last) = steps.last_mut().filter(|last| last.took_s.is_none()) {
-            last.took_s = Some(now.as_secs_f64() - last.began_s);
-        }
-        steps.push(Step { name: name.to_owned(), began_s: now.as_secs_f64(), took_s: None });
+        let began_s = steps.end(now);
+        steps.list.push(Step { name: name.to_owned(), began_s, took_s: None });
         drop(steps);
         self.0.bytes.store(0, Ordering::Relaxed);
         self.0.bytes_total.store(0, Ordering::Relaxed);
         self.0.items.store(0, Ordering::Relaxed);
     }
 
+    /// Forgets the steps so far: what follows is another attempt.
+    pub fn restart(&self) {
+        *self.0.steps.lock().expect("no holder panics") = Steps::default();
+    }
+
     /// Ends the step under way.
     pub fn done(&self, now: Duration) {
-        let mut steps = self.0.steps.lock().expect("no holder panics");
-        if let Some(last) = steps.last_mut().filter(|last| last.took_s.is_none()) {
-            last.took_s = Some(now.as_secs_f64() - last.began_s);
-        }
+        self.0.steps.lock().expect("no holder panics").end(now);
     }
 
     /// So many bytes more are done.
@@ -183,7 +201,7 @@ impl Progress {
 
     /// Progress now.
     pub fn snapshot(&self) -> Snapshot {
-        let steps = self.0.steps.lock().expect("no holder panics").clone();
+        let steps = self.0.steps.lock().expect("no holder panics").list.clone();
         let step = steps.last().filter(|last| last.took_s.is_none());
         Snapshot {
             step: step.map(|step| step.name.clone()).unwrap_or_default(),

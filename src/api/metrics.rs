@@ -96,5 +96,6 @@ fn outcome_of(end: End, status: Option<Status>) -> &'static str {
         (End::Failed, _) => "failed",
         (End::Cancelled, _) => "cancelled",
         (End::Interrupted, _) => "interrupted",
+        (End::Other, _) => "other",
     }
 }

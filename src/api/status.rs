@@ -6,19 +6,20 @@ use serde::Serialize;
 
 use super::Api;
 use super::problem::Problem;
-use crate::engine::views::source::SourceView;
+use crate::engine::views::source::StatusView;
 
 /// The answer.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// Where the vault is.
     pub vault: String,
-    /// By name.
-    pub sources: Vec<SourceView>,
+    /// How everything in it fares.
+    #[serde(flatten)]
+    pub status: StatusView,
 }
 
 /// `GET /v1/status`
 pub async fn show(State(api): State<Api>) -> Result<Json<Status>, Problem> {
-    let sources = api.engine.status().await?;
-    Ok(Json(Status { vault: api.app.config.vault.to_string(), sources }))
+    let status = api.engine.status().await?;
+    Ok(Json(Status { vault: api.app.config.vault.to_string(), status }))
 }

@@ -11,6 +11,7 @@ use super::App;
 use crate::config::{Schedule, SourceName};
 use crate::engine::due::Timetable;
 use crate::engine::guards::OpenAttempts;
+use crate::engine::run::Problem;
 use crate::engine::work::{Action, Attempt, Order, Outcome, Status, Work};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
@@ -107,8 +108,7 @@ impl Work for Retain {
 
     async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
         task.step("retention");
-        let mut reports = Vec::new();
-        let mut failed = None;
+        let (mut reports, mut failed) = (Vec::new(), Vec::new());
         for policy in self.app.policies(self.order.source.as_ref())? {
             let deleter = self.app.deleter(attempt);
             task.checkpoint()?;
@@ -117,25 +117,33 @@ impl Work for Retain {
                 // It voids this source's plan only; the others have their turn.
                 Err(error) => {
                     tracing::warn!(source = %policy.source, %error, "this source's retention waits");
-                    failed = Some(error);
+                    failed.push((policy.source, error));
                 }
             }
         }
-        if let Some(error) = failed {
+        if reports.is_empty()
+            && let Some((_, error)) = failed.pop()
+        {
             return Err(error);
         }
         let count =
             |of: fn(&deletion::Report) -> usize| reports.iter().map(|(_, report)| of(report)).sum::<usize>();
-        let summary = format!(
+        let mut summary = format!(
             "{} deleted, {} proposed, {} wait for their grace, {} withdrawn",
             count(|report| report.deleted.len()),
             count(|report| report.proposed.len()),
             count(|report| report.pending.len()),
             count(|report| report.withdrawn.len())
         );
-        let detail =
-            reports.iter().map(|(source, report)| json!({ "source": source, "report": report })).collect();
-        Ok(Outcome { status: Status::Succeeded, summary, detail })
+        if !failed.is_empty() {
+            summary += &format!("; {} sources failed", failed.len());
+        }
+        let done = reports.iter().map(|(source, report)| json!({ "source": source, "report": report }));
+        let not_done =
+            failed.iter().map(|(source, error)| json!({ "source": source, "error": Problem::from(error) }));
+        let detail = done.chain(not_done).collect();
+        let status = if failed.is_empty() { Status::Succeeded } else { Status::Partial };
+        Ok(Outcome { status, summary, detail })
     }
 }
 

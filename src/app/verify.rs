@@ -49,6 +49,8 @@ impl Work for Verify {
     async fn run(&self, task: &Task, _attempt: &Attempt) -> Result<Outcome> {
         task.step("verify");
         let reader = task.guard(BackupReader::open_backup(&self.app.vault, &self.backup)).await?;
+        let artifacts = &reader.manifest.artifacts;
+        task.progress.set_total(artifacts.iter().map(|artifact| artifact.plain.bytes).sum());
         let found = verify(&reader, task).await?;
         if found.outcome == marks::Outcome::Damaged {
             let bad: Vec<_> =

@@ -45,7 +45,7 @@ impl Done {
     /// 0, or 4 where less than asked for was done.
     pub fn exit_code(&self) -> u8 {
         match self.status {
-            Some(Status::Partial | Status::Suspect) => LESS_THAN_ASKED,
+            Some(Status::Partial | Status::Suspect | Status::Other) => LESS_THAN_ASKED,
             _ => 0,
         }
     }

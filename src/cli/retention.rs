@@ -96,8 +96,12 @@ fn reports_text(document: &Value, look: &Look) -> String {
                 shown.push_str(&format!("{}  {words}\n", document::backup(backup, "")));
             }
         }
-        for wait in document::items(one, "/report/plan/waits").iter().filter_map(Value::as_str) {
-            let source = document::text(one, "/source");
+        let source = document::text(one, "/source");
+        if one.get("error").is_some() {
+            let (why, hint) = (document::text(one, "/error/message"), document::text(one, "/error/hint"));
+            shown.push_str(&format!("{source}: {}: {why}\n  {hint}\n", look.paint(Tone::Bad, "failed")));
+        }
+        for wait in document::items(one, "/report/waits").iter().filter_map(Value::as_str) {
             shown.push_str(&format!(
                 "{source}: {}: {wait}\n",
                 look.paint(Tone::Warning, "nothing is removed now")

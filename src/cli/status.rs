@@ -6,6 +6,7 @@ use super::context::Context;
 use super::look::{Cell, Look, Table, Tone};
 use super::outcome::Outcome;
 use super::{document, human};
+use crate::engine::views::source::StatusView;
 use crate::error::Result;
 use crate::vault::place::Intent;
 
@@ -19,8 +20,8 @@ pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
         Some(remote) => remote.get("v1/status", &[]).await?,
         None => {
             let app = context.app(Intent::Read).await?;
-            let sources = app.engine()?.status().await?;
-            json!({ "vault": app.config.vault.to_string(), "sources": document::of(&sources)? })
+            let StatusView { sources, problems } = app.engine()?.status().await?;
+            json!({ "vault": app.config.vault.to_string(), "sources": sources, "problems": problems })
         }
     };
     let text = text(&document, &context.look);
@@ -29,9 +30,22 @@ pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
 
 fn text(document: &Value, look: &Look) -> String {
     let sources = document::items(document, "/sources");
-    if sources.is_empty() {
-        return "no source is configured; `tidekeeper backups` lists what is in the vault\n".to_owned();
+    let mut shown = match sources.is_empty() {
+        true => "no source is configured; `tidekeeper backups` lists what is in the vault\n".to_owned(),
+        false => table(sources, look).show(look),
+    };
+    let with_names = sources.iter().map(|source| (document::text(source, "/source"), source));
+    for (name, one) in with_names.chain([("vault", document)]) {
+        for problem in document::items(one, "/problems") {
+            let name = look.paint(Tone::Bad, name);
+            let (what, advice) = (document::text(problem, "/what"), document::text(problem, "/advice"));
+            shown.push_str(&format!("\n{name}: {what}\n  {advice}\n"));
+        }
     }
+    shown
+}
+
+fn table(sources: &[Value], look: &Look) -> Table {
     let mut table = Table::new(["SOURCE", "LAST BACKUP", "STATUS", "RPO", "PROVEN", "NEXT DUE", "RUNNING"]);
     for source in sources {
         let status = document::text(source, "/last_backup/status");
@@ -46,13 +60,5 @@ fn text(document: &Value, look: &Look) -> String {
             Cell::number(document::items(source, "/running").len().to_string()),
         ]);
     }
-    let mut shown = table.show(look);
-    for source in sources {
-        for problem in document::items(source, "/problems") {
-            let name = look.paint(Tone::Bad, document::text(source, "/source"));
-            let (what, advice) = (document::text(problem, "/what"), document::text(problem, "/advice"));
-            shown.push_str(&format!("\n{name}: {what}\n  {advice}\n"));
-        }
-    }
-    shown
+    table
 }

@@ -1,4 +1,4 @@
-//! What people and programs ask of the engine: do this, in the daemon or right here; end that; suspend, resume.
+//! What people and programs ask of the engine: do this, in the daemon or right here; end that.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,9 +7,7 @@ use super::leader::{Fence, LOOK_EVERY, Leadership, Standing};
 use super::perform::{Job, Performed, Reason, Stop};
 use super::request::{self, Ask, Request};
 use super::run::{Next, Record, RunId};
-use super::switches::{self, Position, Switch};
 use super::{Engine, ledger, recovery};
-use crate::config::SourceName;
 use crate::error::{Error, Kind, Result};
 use crate::task::Progress;
 
@@ -156,44 +154,5 @@ impl Engine {
         }
         self.news();
         Ok(())
-    }
-
-    /// Suspends a source's schedule: nothing of it is due until it is resumed. What runs, runs on.
-    pub async fn suspend(&self, source: &SourceName, principal: &str, reason: &str) -> Result<Switch> {
-        self.switch(source, Position::Suspended, principal, reason).await
-    }
-
-    /// Resumes a source's schedule. What was due meanwhile stays undone.
-    ///
-    /// # Errors
-    /// `Refused` where the configuration itself says `suspend`.
-    pub async fn resume(&self, source: &SourceName, principal: &str, reason: &str) -> Result<Switch> {
-        if self.0.timetable.suspended.contains(source) {
-            let why = "its schedule file says `suspend: true`";
-            return Err(Error::new(Kind::Refused, format!("resuming the schedule of {source}"), why)
-                .hint("take it out there and restart the daemon"));
-        }
-        self.switch(source, Position::Resumed, principal, reason).await
-    }
-
-    async fn switch(
-        &self,
-        source: &SourceName,
-        to: Position,
-        principal: &str,
-        reason: &str,
-    ) -> Result<Switch> {
-        if self.0.timetable.of(source).next().is_none() {
-            return Err(Error::new(
-                Kind::NotFound,
-                format!("switching the schedule of {source}"),
-                "it has none",
-            )
-            .hint("`tidekeeper status` lists sources and their schedules"));
-        }
-        let name = switches::of_schedule(source);
-        let switch = switches::flip(&self.0.vault, &name, to, principal, reason).await?;
-        self.news();
-        Ok(switch)
     }
 }

@@ -8,22 +8,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::due::{Due, History, candidates, due};
 use super::leader::{self, Fence, Leadership, Standing};
-use super::perform::{Job, Performed, Reason, Stop};
+use super::perform::{Job, Performed, RECENT, Reason, Stop};
 use super::request::{self, Request};
 use super::run::{End, Next, Problem, Record, RunId, Started, Why};
 use super::switches::{self, CONFIGURATION, Position, Switch};
 use super::work::{Action, Status};
 use super::{Engine, ledger, recovery};
 use crate::config::SourceName;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::task::Progress;
 use crate::vault::Vault;
+use crate::vault::decide::set_aside;
 
 /// Who orders what a schedule asks for.
 pub const SCHEDULER: &str = "schedule";
@@ -58,9 +59,6 @@ impl Chore {
 /// How often a run that somebody holds is looked at again.
 const HELD_EVERY: Duration = Duration::from_secs(10);
 
-/// How far back open attempts are searched: a run's id has the time of its start, and few runs take longer.
-const RECENT: SignedDuration = SignedDuration::from_hours(48);
-
 /// A tick that takes longer has met a store that does not answer; the next begins anew.
 const TICK_LIMIT: Duration = Duration::from_secs(60);
 
@@ -83,6 +81,9 @@ pub struct Daemon {
     others: Vec<Started>,
     /// Whether all runs were searched for open attempts, not only recent ones.
     searched: bool,
+    search: JoinSet<Result<Vec<Error>>>,
+    /// What was warned of: objects that cannot be read.
+    unreadable: BTreeSet<String>,
     chores: BTreeMap<Chore, Duration>,
     jobs: JoinSet<(RunId, Result<Performed>)>,
 }
@@ -101,6 +102,8 @@ impl Daemon {
             requests: BTreeMap::new(),
             others: Vec::new(),
             searched: false,
+            search: JoinSet::new(),
+            unreadable: BTreeSet::new(),
             chores: BTreeMap::new(),
             jobs: JoinSet::new(),
         }
@@ -144,7 +147,6 @@ impl Daemon {
         self.reap();
         if self.engine.0.news.swap(false, Ordering::SeqCst) {
             self.chores.remove(&Chore::Requests);
-            self.chores.remove(&Chore::Switches);
         }
         if self.is_due(Chore::Leaders) {
             self.leadership.look().await?;
@@ -194,6 +196,7 @@ impl Daemon {
         self.looked.clear();
         self.requests.clear();
         self.searched = false;
+        self.search = JoinSet::new();
         self.chores.retain(|chore, _| *chore == Chore::Leaders);
     }
 
@@ -201,8 +204,11 @@ impl Daemon {
     fn reap(&mut self) {
         while let Some(ended) = self.jobs.try_join_next() {
             match ended {
-                Ok((run, Ok(Performed::Over | Performed::Later(_)))) => {
+                Ok((run, Ok(Performed::Over))) => {
                     self.history.runs.remove(&run);
+                }
+                Ok((run, Ok(Performed::Later(at)))) => {
+                    self.history.runs.insert(run, Next::Later(at));
                 }
                 Ok((_, Ok(Performed::Elsewhere))) => {}
                 Ok((run, Err(error))) => {
@@ -217,7 +223,9 @@ impl Daemon {
     async fn look_at_switches(&mut self, fence: &Fence) -> Result<()> {
         let engine = self.engine.clone();
         let vault = &engine.0.vault;
-        self.switches = switches::read_all(vault, &self.switches).await?;
+        let mut unreadable = Vec::new();
+        self.switches = switches::read_all(vault, &self.switches, &mut unreadable).await?;
+        self.warn_of(unreadable);
         for (name, series) in self.unwatched() {
             fence.check().await?;
             let switch = switches::flip(vault, &name, Position::Watched, CONFIGURATION, &series).await?;
@@ -274,10 +282,39 @@ impl Daemon {
     }
 
     async fn recover(&mut self, fence: &Fence) -> Result<()> {
-        let since = self.searched.then(|| self.engine.clock().now() - RECENT);
-        let recovered = recovery::recover(&self.engine, since, fence).await;
-        self.searched |= recovered.is_ok();
+        let since = self.engine.clock().now() - RECENT;
+        let recovered = recovery::recover(&self.engine, Some(since), fence).await;
+        let recovered = recovered.map(|unreadable| self.warn_of(unreadable));
+        self.search_all(fence);
         self.unless_clock(recovered)
+    }
+
+    /// Searches all runs once, beside the ticks: to list those of years takes longer than a tick may.
+    fn search_all(&mut self, fence: &Fence) {
+        match self.search.try_join_next() {
+            Some(Ok(Ok(unreadable))) => {
+                self.searched = true;
+                self.warn_of(unreadable);
+            }
+            Some(Ok(Err(error))) => {
+                tracing::warn!(%error, hint = error.hint_text(), "the search for open attempts begins anew");
+            }
+            Some(Err(error)) => tracing::error!(%error, "the search for open attempts ended without a word"),
+            None => {}
+        }
+        if !self.searched && self.search.is_empty() {
+            let (engine, fence) = (self.engine.clone(), fence.clone());
+            self.search.spawn(async move { recovery::recover(&engine, None, &fence).await });
+        }
+    }
+
+    /// Warns once of each object that is left alone because it cannot be read.
+    fn warn_of(&mut self, unreadable: Vec<Error>) {
+        for error in unreadable {
+            if self.unreadable.insert(error.to_string()) {
+                tracing::warn!(%error, hint = error.hint_text(), "left alone: it cannot be read");
+            }
+        }
     }
 
     /// A clock that cannot be trusted stops only what depends on the time; backups go on.
@@ -294,10 +331,14 @@ impl Daemon {
         self.requests.retain(|key, _| listed.contains(key));
         let new: Vec<String> = listed.into_iter().filter(|key| !self.requests.contains_key(key)).collect();
         let read = stream::iter(new.into_iter().map(|key| read_request(vault, key)));
-        let read: Vec<_> = read.buffered(IN_FLIGHT).try_collect().await?;
-        // What a process does itself, nobody else takes up.
-        self.requests
-            .extend(read.into_iter().map(|(key, found)| (key, found.filter(|request| !request.local))));
+        let read: Vec<_> = read.buffered(IN_FLIGHT).collect().await;
+        let mut unreadable = Vec::new();
+        for (key, read) in read {
+            let found = set_aside(read, &mut unreadable)?.flatten();
+            // What a process does itself, nobody else takes up.
+            self.requests.insert(key, found.filter(|request| !request.local));
+        }
+        self.warn_of(unreadable);
         Ok(())
     }
 
@@ -330,13 +371,25 @@ impl Daemon {
         let runs: BTreeSet<RunId> = due.into_iter().map(|due| due.run).chain(requested).collect();
         self.history.runs.retain(|run, _| runs.contains(run));
         self.looked.retain(|run, _| runs.contains(run));
+        let mut unreadable = Vec::new();
         for run in runs {
             if self.is_unknown(&run, now) {
-                let record = ledger::read(&self.engine.0.vault, &run).await?;
-                self.note(run, &record, now);
+                let read = ledger::read(&self.engine.0.vault, &run).await;
+                match set_aside(read, &mut unreadable)? {
+                    Some(record) => self.note(run, &record, now),
+                    // It was begun, and nobody can tell how it stands.
+                    None => self.leave(run),
+                }
             }
         }
+        self.warn_of(unreadable);
         Ok(())
+    }
+
+    /// Somebody has this run: it is looked at again after a while.
+    fn leave(&mut self, run: RunId) {
+        self.looked.insert(run.clone(), self.engine.clock().monotonic());
+        self.history.runs.insert(run, Next::Held);
     }
 
     fn is_unknown(&self, run: &RunId, now: Timestamp) -> bool {
@@ -372,13 +425,15 @@ impl Daemon {
         let me = &self.engine.0.host.me().process;
         let since = self.engine.clock().now() - RECENT;
         let mut others = Vec::new();
-        for started in ledger::open(&self.engine.0.vault, Some(since)).await? {
+        let open = ledger::open(&self.engine.0.vault, Some(since)).await?;
+        for started in open.attempts {
             // One that is gone does not stand in anybody's way; recovery closes it.
             if started.holder.process != *me && !recovery::is_gone(&self.engine, &started).await? {
                 others.push(started);
             }
         }
         self.others = others;
+        self.warn_of(open.unreadable);
         Ok(())
     }
 
@@ -386,10 +441,7 @@ impl Daemon {
         let active = self.engine.active();
         let ours = active.values().map(|active| &active.order);
         let orders = ours.chain(self.others.iter().map(|started| &started.order));
-        orders
-            .filter(|order| order.action.occupies_source())
-            .filter_map(|order| order.source.clone())
-            .collect()
+        orders.filter_map(|order| order.occupied().cloned()).collect()
     }
 
     /// What may start now: requests first, oldest first, because somebody waits for them.
@@ -399,9 +451,8 @@ impl Daemon {
         pending.sort_by_key(|request| &request.run);
         let mut jobs = Vec::new();
         for request in pending {
-            let source = request.order.source.as_ref().filter(|_| request.order.action.occupies_source());
             let startable = matches!(self.history.runs.get(&request.run), Some(Next::Start(_)));
-            if startable && source.is_none_or(|source| busy.insert(source.clone())) {
+            if startable && request.order.occupied().is_none_or(|source| busy.insert(source.clone())) {
                 jobs.push(Job::requested(request, fence.clone()));
             }
         }
@@ -414,8 +465,7 @@ impl Daemon {
     fn spawn(&mut self, job: Job) {
         let (engine, run) = (self.engine.clone(), job.run.clone());
         tracing::info!(%run, order = %job.order, why = %job.why, "starting");
-        self.history.runs.insert(run.clone(), Next::Held);
-        self.looked.insert(run.clone(), engine.clock().monotonic());
+        self.leave(run.clone());
         self.jobs.spawn(async move {
             let performed = engine.perform(job, Stop::default(), Progress::default()).await;
             engine.0.wake.notify_one();
@@ -430,16 +480,20 @@ impl Daemon {
         }
         let vault = &self.engine.0.vault;
         let now = vault.store.now().await?;
+        let mut unreadable = Vec::new();
         for (key, made) in request::keys(vault).await? {
             if now.duration_since(made) < request::REMEMBERED {
                 continue;
             }
-            let Some(request) = request::read(vault, &key).await? else { continue };
-            if is_forgettable(&request, &ledger::read(vault, &request.run).await?, now) {
+            let found = set_aside(request::read(vault, &key).await, &mut unreadable)?.flatten();
+            let Some(request) = found else { continue };
+            let record = set_aside(ledger::read(vault, &request.run).await, &mut unreadable)?;
+            if record.is_some_and(|record| is_forgettable(&request, &record, now)) {
                 fence.check().await?;
                 request::forget(vault, &key).await?;
             }
         }
+        self.warn_of(unreadable);
         Ok(())
     }
 
@@ -465,9 +519,9 @@ impl Daemon {
     }
 }
 
-async fn read_request(vault: &Vault, key: String) -> Result<(String, Option<Request>)> {
-    let request = request::read(vault, &key).await?;
-    Ok((key, request))
+async fn read_request(vault: &Vault, key: String) -> (String, Result<Option<Request>>) {
+    let request = request::read(vault, &key).await;
+    (key, request)
 }
 
 fn scheduled(due: Due, fence: &Fence) -> Job {
@@ -486,7 +540,8 @@ fn scheduled(due: Due, fence: &Fence) -> Job {
 fn good_backup(record: &Record) -> Option<(SourceName, Timestamp)> {
     let (started, finished) = (&record.last()?.started, record.finished()?);
     let scheduled = matches!(started.why, Why::Schedule { .. }) && started.order.action == Action::Backup;
-    let good = finished.outcome == End::Succeeded && finished.status != Some(Status::Suspect);
+    let doubtful = matches!(finished.status, Some(Status::Suspect | Status::Other));
+    let good = finished.outcome == End::Succeeded && !doubtful;
     (scheduled && good).then(|| Some((started.order.source.clone()?, finished.finished_at)))?
 }
 

@@ -69,6 +69,13 @@ impl Line {
         Some(latest.duration_since(self.rhythm.before(latest)?))
     }
 
+    /// The runs of the two newest due times: one may be under way while the other is over.
+    pub fn newest_runs(&self, now: Timestamp) -> impl Iterator<Item = RunId> {
+        let latest = self.rhythm.latest(now);
+        let before = latest.and_then(|latest| self.rhythm.before(latest));
+        latest.into_iter().chain(before).map(|due| self.run(due))
+    }
+
     /// The newest due time after `since` whose start, put off by its share of the jitter, has come.
     fn newest(&self, now: Timestamp, since: Timestamp) -> Option<(Timestamp, Timestamp)> {
         let mut due = self.rhythm.latest(now)?;
@@ -186,8 +193,7 @@ pub fn due(now: Timestamp, timetable: &Timetable, history: &History) -> Vec<Due>
     due.sort_by(|a, b| (a.start_at, &a.run).cmp(&(b.start_at, &b.run)));
     due.retain(|due| {
         let startable = matches!(history.runs.get(&due.run), Some(Next::Start(_)));
-        let source = due.order.source.as_ref().filter(|_| due.order.action.occupies_source());
-        startable && source.is_none_or(|source| busy.insert(source.clone()))
+        startable && due.order.occupied().is_none_or(|source| busy.insert(source.clone()))
     });
     due
 }
@@ -221,10 +227,7 @@ fn retention(source: &SourceName, backed_up: Timestamp) -> Due {
     let due_at = Timestamp::from_nanosecond(slot).unwrap_or(backed_up);
     Due {
         run: scheduled(source, Action::Retention, AFTER_BACKUP, due_at),
-        order: Order {
-            params: serde_json::json!({ "apply": true }),
-            ..Order::new(Action::Retention, Some(source.clone()))
-        },
+        order: Order::new(Action::Retention, Some(source.clone())),
         series: AFTER_BACKUP.to_owned(),
         due_at,
         start_at: backed_up,

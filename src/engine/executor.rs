@@ -36,23 +36,16 @@ impl Executor for InProcess {
                 Err(Error::new(Kind::Internal, doing(), format!("the work panicked: {}", words(&*panic)))
                     .hint("this is a bug: please report it with the log around it"))
             }),
-            () = overdue(task) => {
-                task.checkpoint()?;
-                Err(Error::new(Kind::Internal, doing(), "it was ended for no reason"))
-            }
+            ended = overdue(task) => ended,
         }
     }
 }
 
-/// Returns when the work should have noticed by now that it has to end.
-async fn overdue(task: &Task) {
-    let left = task.deadline.saturating_sub(task.clock.monotonic());
-    tokio::select! {
-        biased;
-        () = task.cancel.cancelled() => {}
-        () = task.clock.sleep(left) => {}
-    }
+/// Returns when the work should have noticed by now that it has to end, and why it has to.
+async fn overdue<T>(task: &Task) -> Result<T> {
+    let ended = task.guard(std::future::pending()).await;
     task.clock.sleep(CLEANUP).await;
+    ended
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> &str {

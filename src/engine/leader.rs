@@ -140,7 +140,7 @@ impl Post {
     fn deposed(&self) -> Error {
         let doing = format!("leading as generation {}", self.generation);
         Error::new(Kind::Conflict, doing, "a newer generation leads this vault")
-            .hint("`tidekeeper status` names it")
+            .hint("the newest object under `leaders/` in the vault names it")
     }
 }
 

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use super::run::{Finished, Record, RunId, Started, Try};
 use crate::error::{Error, Kind, Result};
 use crate::vault::Vault;
-use crate::vault::decide::{Decision, decide, read_json};
+use crate::vault::decide::{Decision, decide, read_json, set_aside};
 use crate::vault::layout::{self, Mark};
-use crate::vault::store::{Key, Store, list_all};
+use crate::vault::store::{Key, list_all};
 
 /// All that the vault knows of a run: one listing, and one read for each object in it.
 pub async fn read(vault: &Vault, run: &RunId) -> Result<Record> {
@@ -15,7 +15,8 @@ pub async fn read(vault: &Vault, run: &RunId) -> Result<Record> {
     let mut record = Record::default();
     for entry in list_all(store, &layout::run(run)).await? {
         if let Some((_, number, Mark::Started)) = layout::attempt_of(&entry.key) {
-            record.tries.push(read_try(store, run, number).await?);
+            let found = attempt(vault, run, number).await?;
+            record.tries.push(found.ok_or_else(|| vanished(&entry.key))?);
         }
     }
     record.tries.sort_by_key(|attempt| attempt.started.attempt);
@@ -23,12 +24,6 @@ pub async fn read(vault: &Vault, run: &RunId) -> Result<Record> {
         record.cancelled = store.stat(&layout::cancel(run.tail())).await?.is_some();
     }
     Ok(record)
-}
-
-async fn read_try(store: &dyn Store, run: &RunId, number: u32) -> Result<Try> {
-    let key = layout::started(run, number);
-    let started = read_json(store, &key).await?.ok_or_else(|| vanished(&key))?;
-    Ok(Try { started, finished: read_json(store, &layout::finished(run, number)).await? })
 }
 
 /// One attempt's beginning and end; `None` if it was never claimed.
@@ -109,8 +104,17 @@ impl Trace {
     }
 }
 
-/// The claims of all open attempts of runs not older than `since` (of all runs, if none).
-pub async fn open(vault: &Vault, since: Option<Timestamp>) -> Result<Vec<Started>> {
+/// The attempts that have no end.
+#[derive(Debug, Default)]
+pub struct Open {
+    /// Their claims.
+    pub attempts: Vec<Started>,
+    /// Claims that cannot be read: what they occupy, nobody knows.
+    pub unreadable: Vec<Error>,
+}
+
+/// The open attempts of all runs not older than `since` (of all runs, if none).
+pub async fn open(vault: &Vault, since: Option<Timestamp>) -> Result<Open> {
     let mut traces = Vec::new();
     scan(vault, since, |trace| {
         if trace.open {
@@ -118,11 +122,12 @@ pub async fn open(vault: &Vault, since: Option<Timestamp>) -> Result<Vec<Started
         }
     })
     .await?;
-    let mut open = Vec::new();
+    let mut open = Open::default();
     for trace in traces {
         // It may have ended since it was listed.
-        let found = attempt(vault, &trace.run, trace.attempt).await?;
-        open.extend(found.filter(|found| found.finished.is_none()).map(|found| found.started));
+        let read = attempt(vault, &trace.run, trace.attempt).await;
+        let found = set_aside(read, &mut open.unreadable)?.flatten();
+        open.attempts.extend(found.filter(|found| found.finished.is_none()).map(|found| found.started));
     }
     Ok(open)
 }

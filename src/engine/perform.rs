@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
@@ -12,10 +12,10 @@ use super::leader::Fence;
 use super::ledger;
 use super::recovery::{self, Ending};
 use super::request::{self, Request};
-use super::run::{Finished, Next, Record, RunId, Slot, Started, Why};
+use super::run::{Finished, Next, Problem, Record, RunId, Slot, Started, Why};
 use super::work::{Action, Attempt, Order, Outcome, Work};
 use crate::config::SourceName;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::task::{Progress, Task};
 use crate::vault::decide::Decision;
 use crate::vault::layout::{self, BackupId};
@@ -129,6 +129,12 @@ impl Drop for Place<'_> {
     }
 }
 
+/// How far back open attempts are searched: a run's id has the time of its start, and few runs take longer.
+pub(super) const RECENT: SignedDuration = SignedDuration::from_hours(48);
+
+/// How long a run waits before it looks again whether its source is free.
+const OCCUPIED_PAUSE: Duration = Duration::from_secs(5);
+
 /// How long claiming an attempt may take: half a dozen calls to the store, with their retries.
 const CLAIM_LIMIT: Duration = Duration::from_secs(60);
 
@@ -152,9 +158,11 @@ impl Engine {
                 Ok(claimed) => claimed,
                 Err(performed) => return Ok(performed),
             };
+        progress.restart();
         self.tell(event(&job, What::Started { attempt: started.attempt }));
         let ending = self.work(&job, work, &task, &started).await;
         let finished = self.conclude(&started, ending, &stop, &progress).await?;
+        log(&started, &finished);
         self.tell(event(&job, told(&started, &finished)));
         Ok(finished.retry_at.map_or(Performed::Over, Performed::Later))
     }
@@ -174,6 +182,10 @@ impl Engine {
             Next::Later(at) => return Ok(Err(Performed::Later(at))),
             Next::Over => return Ok(Err(Performed::Over)),
         };
+        if let Some(other) = self.in_the_way(job).await? {
+            progress.step(&format!("wait for run {other}"), self.clock().monotonic());
+            return Ok(Err(Performed::Later(self.clock().now() + OCCUPIED_PAUSE)));
+        }
         let work = self.0.workshop.make(&job.order);
         let store_now = self.0.vault.store.now().await?;
         let counted_from = self.clock().monotonic();
@@ -184,6 +196,20 @@ impl Engine {
             Decision::Ours => Ok(Claimed { work, task, started }),
             Decision::Theirs(_) => Err(Performed::Elsewhere),
         })
+    }
+
+    /// The run that occupies the source of this one. The daemon chooses what is free a moment before; a command has
+    /// nobody who chooses for it.
+    async fn in_the_way(&self, job: &Job) -> Result<Option<RunId>> {
+        let Some(source) = job.order.occupied() else { return Ok(None) };
+        let since = self.clock().now() - RECENT;
+        for started in ledger::open(&self.0.vault, Some(since)).await?.attempts {
+            let other = started.run != job.run && started.order.occupied() == Some(source);
+            if other && !recovery::is_gone(self, &started).await? {
+                return Ok(Some(started.run));
+            }
+        }
+        Ok(None)
     }
 
     fn enter(&self, job: &Job, stop: &Stop, progress: &Progress) -> Option<Place<'_>> {
@@ -268,7 +294,6 @@ impl Engine {
         let work = work?;
         task.guard(self.0.gate.permits(&job.principal, &job.order)).await?;
         if work.needs_leader() {
-            require_leader(job)?;
             job.fence.check().await?;
         }
         let attempt = Attempt {
@@ -337,11 +362,6 @@ impl Engine {
         }
     }
 
-    /// The runs that this process works on.
-    pub fn running(&self) -> Vec<RunId> {
-        self.active().keys().cloned().collect()
-    }
-
     /// Ends everything that this process works on.
     pub(super) fn stop_all(&self, reason: Reason) {
         for active in self.active().values() {
@@ -350,12 +370,23 @@ impl Engine {
     }
 }
 
-fn require_leader(job: &Job) -> Result<()> {
-    if job.fence.generation().is_some() {
-        return Ok(());
+/// The one place where the end of an attempt is logged, whoever asked for it.
+fn log(started: &Started, finished: &Finished) {
+    let Started { run, attempt, order, .. } = started;
+    let Finished { outcome, status, summary, error, retry_at, .. } = finished;
+    let Some(Problem { message, hint, .. }) = error else {
+        tracing::info!(%run, attempt, %order, ?outcome, ?status, summary, "ended");
+        return;
+    };
+    let hint = hint.as_deref();
+    match retry_at {
+        Some(at) => {
+            tracing::warn!(%run, attempt, %order, ?outcome, error = message, hint, %at, "ended; tried again");
+        }
+        // A command says itself how its run ended.
+        None if started.is_local() => {}
+        None => tracing::warn!(%run, attempt, %order, ?outcome, error = message, hint, "ended"),
     }
-    Err(Error::new(Kind::Refused, format!("{}, run {}", job.order, job.run), "only the leader may delete")
-        .hint("ask the daemon: `tidekeeper --server URL`"))
 }
 
 fn event(job: &Job, what: What) -> Event {

@@ -12,14 +12,14 @@ use serde_json::Value;
 use super::Engine;
 use super::host::Fate;
 use super::leader::Fence;
-use super::ledger;
+use super::ledger::{self, Open};
 use super::perform::Reason;
 use super::run::{End, Finished, Problem, RunId, Started, retry_at};
 use super::work::{Outcome, Status};
 use crate::error::{Error, Kind, Result};
 use crate::task::Step;
 use crate::vault::abandon::abandon;
-use crate::vault::decide::Decision;
+use crate::vault::decide::{Decision, set_aside};
 use crate::vault::layout;
 use crate::vault::manifest::{self, Manifest};
 
@@ -176,21 +176,24 @@ async fn settle(engine: &Engine, started: &Started, ending: &Ending) -> Result<O
 }
 
 /// Closes what dead processes left open among the runs not older than `since` (among all, if none). `fence` is passed
-/// before each close.
+/// before each close. What cannot be read is left alone and returned.
 ///
 /// # Errors
 /// `Clock` while the time cannot be trusted: then nothing is closed.
-pub(super) async fn recover(engine: &Engine, since: Option<Timestamp>, fence: &Fence) -> Result<()> {
-    for started in ledger::open(&engine.0.vault, since).await? {
+pub(super) async fn recover(engine: &Engine, since: Option<Timestamp>, fence: &Fence) -> Result<Vec<Error>> {
+    let Open { attempts, mut unreadable } = ledger::open(&engine.0.vault, since).await?;
+    for started in attempts {
         if !is_gone(engine, &started).await? {
             continue;
         }
         engine.trust_clock().await?;
         fence.check().await?;
-        let finished = close(engine, &started, &Ending::gone()).await?;
-        tracing::info!(run = %started.run, outcome = ?finished.outcome, "closed what a dead process left");
+        let closed = close(engine, &started, &Ending::gone()).await;
+        if let Some(finished) = set_aside(closed, &mut unreadable)? {
+            tracing::info!(run = %started.run, outcome = ?finished.outcome, "closed what a dead process left");
+        }
     }
-    Ok(())
+    Ok(unreadable)
 }
 
 /// Closes an attempt if its process is gone; whether it is closed now, by whomever.

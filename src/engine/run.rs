@@ -75,6 +75,9 @@ pub enum Why {
         /// Whether the process that asked does it itself; then no other continues it.
         local: bool,
     },
+    /// Something that a newer build knows.
+    #[serde(other)]
+    Other,
 }
 
 impl fmt::Display for Why {
@@ -82,6 +85,7 @@ impl fmt::Display for Why {
         match self {
             Why::Schedule { series, due, reason } => write!(f, "{reason}: {series} of {due}"),
             Why::Request { .. } => f.write_str("somebody asked"),
+            Why::Other => f.write_str("for a reason that a newer build knows"),
         }
     }
 }
@@ -156,6 +160,9 @@ pub enum End {
     Cancelled,
     /// Its process ended first.
     Interrupted,
+    /// Something that a newer build knows.
+    #[serde(other)]
+    Other,
 }
 
 /// An [`Error`] as it is kept.
@@ -277,7 +284,8 @@ impl Record {
             _ if next != Next::Over => State::Waiting,
             _ if self.cancelled && finished.retry_at.is_some() => State::Cancelled,
             End::Succeeded => State::Succeeded,
-            End::Failed => State::Failed,
+            // Nothing says that it did what it should.
+            End::Failed | End::Other => State::Failed,
             End::Cancelled => State::Cancelled,
             End::Interrupted => State::Interrupted,
         }

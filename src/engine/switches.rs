@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::SourceName;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::vault::Vault;
-use crate::vault::decide::{Deciding, Decision, decide, read_json};
+use crate::vault::decide::{Deciding, Decision, decide, read_json, set_aside};
 use crate::vault::layout;
 use crate::vault::store::list_all;
 
@@ -43,6 +43,9 @@ pub enum Position {
     Suspended,
     /// It is again, from now on: what was due meanwhile stays undone.
     Resumed,
+    /// Something that a newer build knows.
+    #[serde(other)]
+    Other,
 }
 
 /// Who switches when the configuration says `suspend`.
@@ -53,21 +56,31 @@ pub fn of_schedule(source: &SourceName) -> String {
     format!("schedule-{source}")
 }
 
-/// The newest object of every switch. `known` spares reading what did not change.
-pub async fn read_all(vault: &Vault, known: &BTreeMap<String, Switch>) -> Result<BTreeMap<String, Switch>> {
-    let mut newest: BTreeMap<String, Timestamp> = BTreeMap::new();
+/// The newest object of every switch that can be read; the others are `unreadable`. `known` spares reading what did not
+/// change.
+pub async fn read_all(
+    vault: &Vault,
+    known: &BTreeMap<String, Switch>,
+    unreadable: &mut Vec<Error>,
+) -> Result<BTreeMap<String, Switch>> {
+    let mut times: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
     for entry in list_all(vault.store.as_ref(), layout::SWITCHES).await? {
         if let Some((name, time)) = layout::switch_of(&entry.key) {
-            newest.insert(name.to_owned(), time);
+            times.entry(name.to_owned()).or_default().push(time);
         }
     }
     let mut all = BTreeMap::new();
-    for (name, time) in newest {
-        let switch = match known.get(&name).filter(|switch| switch.at == time) {
-            Some(switch) => Some(switch.clone()),
-            None => read_json(vault.store.as_ref(), &layout::switch(&name, time)).await?,
-        };
-        all.extend(switch.map(|switch| (name, switch)));
+    for (name, times) in times {
+        for time in times.into_iter().rev() {
+            let read = match known.get(&name).filter(|switch| switch.at == time) {
+                Some(switch) => Ok(Some(switch.clone())),
+                None => read_json(vault.store.as_ref(), &layout::switch(&name, time)).await,
+            };
+            if let Some(Some(switch)) = set_aside(read, unreadable)? {
+                all.insert(name, switch);
+                break;
+            }
+        }
     }
     Ok(all)
 }

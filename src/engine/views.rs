@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::MutexGuard;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,6 +16,7 @@ use super::work::{Action, Order, Status};
 use crate::config::SourceName;
 use crate::error::{Error, Kind, Result};
 use crate::task::{Snapshot, Step};
+use crate::vault::decide::set_aside;
 use crate::vault::layout::BackupRef;
 
 pub mod source;
@@ -144,6 +145,14 @@ impl RunView {
     }
 }
 
+/// Runs that were looked for.
+#[derive(Debug, Default)]
+struct Found {
+    views: Vec<RunView>,
+    /// What was there and cannot be read.
+    unreadable: Vec<Error>,
+}
+
 /// Which runs are wanted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
@@ -195,37 +204,41 @@ impl Engine {
     /// The newest runs of the last month, newest first, each without its `detail`. Of a vault where nothing has run for
     /// so long, the newest of all.
     pub async fn runs(&self, filter: &Filter) -> Result<Vec<RunView>> {
-        let found = self.recent_runs(filter, &WINDOWS).await?;
-        if found.is_empty() && self.newest(LONGEST).await?.is_empty() {
-            return self.recent_runs(filter, &[None]).await;
+        let mut found = self.recent_runs(filter, &WINDOWS).await?;
+        if found.views.is_empty() && self.newest(LONGEST).await?.is_empty() {
+            found = self.recent_runs(filter, &[None]).await?;
         }
-        Ok(found)
+        for error in &found.unreadable {
+            tracing::warn!(%error, hint = error.hint_text(), "a run is not listed");
+        }
+        Ok(found.views)
     }
 
     /// The runs of one window after the other, each so many days long, until there are enough.
-    async fn recent_runs(&self, filter: &Filter, windows: &[Option<i64>]) -> Result<Vec<RunView>> {
-        let mut waiting = self.waiting().await?;
-        let mut found = Vec::new();
+    async fn recent_runs(&self, filter: &Filter, windows: &[Option<i64>]) -> Result<Found> {
+        let mut found = Found::default();
+        let mut requested = self.requested(&mut found.unreadable).await?;
         let mut seen = BTreeSet::new();
         for days in windows {
             let mut runs: BTreeSet<RunId> = self.newest(*days).await?.into_iter().collect();
-            runs.append(&mut waiting);
+            runs.append(&mut requested);
             runs.retain(|run| seen.insert(run.clone()));
             self.collect(runs, filter, &mut found).await?;
-            if found.len() >= filter.limit {
+            if found.views.len() >= filter.limit {
                 break;
             }
         }
         Ok(found)
     }
 
-    async fn collect(&self, runs: BTreeSet<RunId>, filter: &Filter, found: &mut Vec<RunView>) -> Result<()> {
+    async fn collect(&self, runs: BTreeSet<RunId>, filter: &Filter, found: &mut Found) -> Result<()> {
         let newest_first = runs.into_iter().rev();
         let mut views = stream::iter(newest_first.map(|run| self.brief(run))).buffered(IN_FLIGHT);
-        while found.len() < filter.limit
-            && let Some(view) = views.try_next().await?
+        while found.views.len() < filter.limit
+            && let Some(read) = views.next().await
         {
-            found.extend(view.filter(|view| filter.wants(view)));
+            let view = set_aside(read, &mut found.unreadable)?.flatten();
+            found.views.extend(view.filter(|view| filter.wants(view)));
         }
         Ok(())
     }
@@ -252,16 +265,24 @@ impl Engine {
     }
 
     /// Runs that somebody asked for within a day: those that nobody has begun are in no listing of runs.
-    async fn waiting(&self) -> Result<BTreeSet<RunId>> {
+    async fn requested(&self, unreadable: &mut Vec<Error>) -> Result<BTreeSet<RunId>> {
         let recent = self.clock().now() - SignedDuration::from_hours(24);
-        let over: BTreeSet<String> = self.briefs().keys().map(|run| run.tail().to_owned()).collect();
-        let mut waiting = BTreeSet::new();
+        let mut known: BTreeMap<String, RunId> =
+            self.briefs().keys().map(|run| (run.tail().to_owned(), run.clone())).collect();
+        let mut requested = BTreeSet::new();
         for (key, made) in request::keys(&self.0.vault).await? {
-            if made > recent && !over.contains(&key) {
-                waiting.extend(request::read(&self.0.vault, &key).await?.map(|request| request.run));
+            if made <= recent {
+                continue;
             }
+            requested.extend(match known.remove(&key) {
+                Some(run) => Some(run),
+                None => {
+                    let read = request::read(&self.0.vault, &key).await;
+                    set_aside(read, unreadable)?.flatten().map(|request| request.run)
+                }
+            });
         }
-        Ok(waiting)
+        Ok(requested)
     }
 
     /// The newest runs of so many days, or of all.

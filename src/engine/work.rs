@@ -67,8 +67,7 @@ impl Action {
         self == Action::Backup
     }
 
-    /// Whether it occupies its source: two such runs of one source do not overlap.
-    pub fn occupies_source(self) -> bool {
+    fn occupies_source(self) -> bool {
         matches!(self, Action::Backup | Action::Restore | Action::Drill)
     }
 }
@@ -97,6 +96,11 @@ impl Order {
     pub fn new(action: Action, source: Option<SourceName>) -> Self {
         Order { action, source, params: Value::Null }
     }
+
+    /// The source that it occupies: two such runs of one source do not overlap.
+    pub fn occupied(&self) -> Option<&SourceName> {
+        self.source.as_ref().filter(|_| self.action.occupies_source())
+    }
 }
 
 impl fmt::Display for Order {
@@ -118,6 +122,9 @@ pub enum Status {
     Partial,
     /// It is there, and looks wrong.
     Suspect,
+    /// Something that a newer build knows.
+    #[serde(other)]
+    Other,
 }
 
 /// What came of it.

@@ -77,6 +77,22 @@ pub async fn read_json<T: DeserializeOwned>(store: &dyn Store, key: &Key) -> Res
     })
 }
 
+/// Sets aside an object that cannot be read, damaged or of a newer build: one of them must not stop what is about others.
+/// It is there all the same: what depends on it is left alone.
+///
+/// # Errors
+/// All else, such as a store that does not answer.
+pub fn set_aside<T>(read: Result<T>, unreadable: &mut Vec<Error>) -> Result<Option<T>> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => {
+            unreadable.push(error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The bytes of a JSON object: indented, so that people can read a vault with `cat`.
 pub fn encode<T: Serialize>(key: &Key, object: &T) -> Result<Bytes> {
     let mut bytes = serde_json::to_vec_pretty(object)

@@ -33,7 +33,7 @@ use super::hold;
 use super::layout::{self, BackupRef};
 use super::manifest::Manifest;
 use super::marks::{Decree, Tombstone, Verdict};
-use super::retention::{self, Action, Line, Plan, Situation};
+use super::retention::{self, Action, Line, Plan, Situation, Wait};
 use super::store_clock::{Reading, StoreClock, Trust};
 use crate::config::{Retention, SourceName};
 use crate::error::{Error, Kind, Result};
@@ -100,8 +100,12 @@ pub struct Deleter<'a> {
 /// What a pass did.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// The plan it executed.
-    pub plan: Plan,
+    /// What of the plan it executed removes. What stays is not listed: a report is kept for ever, once an hour.
+    pub removals: Vec<Line>,
+    /// How many backups stay.
+    pub kept: usize,
+    /// Why nothing was removed.
+    pub waits: Vec<Wait>,
     /// Proposed now: they go when the grace has passed and the plan still says so.
     pub proposed: Vec<BackupRef>,
     /// Proposals from before whose grace has not passed.
@@ -110,6 +114,15 @@ pub struct Report {
     pub withdrawn: Vec<BackupRef>,
     /// Gone.
     pub deleted: Vec<BackupRef>,
+}
+
+impl Report {
+    /// Nothing is done yet.
+    fn of(plan: &Plan) -> Self {
+        let removals: Vec<Line> = plan.removals().cloned().collect();
+        let kept = plan.lines.len() - removals.len();
+        Report { removals, kept, waits: plan.waits.clone(), ..Report::default() }
+    }
 }
 
 /// Plans for one source without touching anything: the dry run.
@@ -150,7 +163,7 @@ impl Deleter<'_> {
 
     async fn pass(&self, policy: &Policy) -> Result<Report> {
         let View { listing, clock, plan } = look(self.catalog, self.vault, self.clock, policy).await?;
-        let mut report = Report { plan: plan.clone(), ..Report::default() };
+        let mut report = Report::of(&plan);
         if let Trust::No(_) = clock.trust {
             return Ok(report);
         }

@@ -51,15 +51,14 @@ pub async fn verify(reader: &BackupReader, task: &Task) -> Result<Verification> 
     Ok(found)
 }
 
-/// Reads all of `reader`'s backup and tells what it found; writes nothing, so it works on a vault that is read-only.
+/// Reads all of `reader`'s backup and tells what it found; writes nothing, so it works on a vault that is read-only. The
+/// step, and how many bytes there are in all, are the caller's to tell: it may read many backups.
 ///
 /// # Errors
 /// As [`verify`].
 pub async fn check(reader: &BackupReader, task: &Task) -> Result<Verification> {
     let manifest = &reader.manifest;
     let began = task.clock.monotonic();
-    task.progress.step("verify", began);
-    task.progress.set_total(manifest.artifacts.iter().map(|artifact| artifact.plain.bytes).sum());
     let mut checks = Vec::new();
     for missing in task.guard(missing_objects(&reader.vault, manifest)).await? {
         checks.push(checked("objects", "all there, with their sizes", missing, false));
@@ -74,14 +73,12 @@ pub async fn check(reader: &BackupReader, task: &Task) -> Result<Verification> {
         true => Outcome::Verified,
         false => Outcome::Damaged,
     };
-    let ended = task.clock.monotonic();
-    task.progress.done(ended);
     Ok(Verification {
         backup: manifest.backup(),
         outcome,
         checks,
         bytes,
-        took_s: (ended - began).as_secs_f64(),
+        took_s: (task.clock.monotonic() - began).as_secs_f64(),
     })
 }
 

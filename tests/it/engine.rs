@@ -2,6 +2,7 @@ mod claims;
 mod command;
 mod crash;
 mod daemon;
+mod damage;
 mod due;
 mod host;
 mod leader;

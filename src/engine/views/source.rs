@@ -1,19 +1,30 @@
 //! How a source fares: its newest backups, what is due, and what is wrong, with what to do about it.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Filter, RunView};
+use super::{Filter, Found, RunView};
 use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::due::Line;
 use crate::engine::run::{RunId, State};
-use crate::engine::switches::{self, Position, Switch};
+use crate::engine::switches::{self, CONFIGURATION, Position, Switch};
 use crate::engine::work::Action;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::vault::catalog::{Listing, Proven, Row, latest};
 use crate::vault::layout::BackupRef;
 use crate::vault::manifest::Status;
+
+/// How everything fares.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StatusView {
+    /// How every source fares, by name.
+    pub sources: Vec<SourceView>,
+    /// What is wrong and belongs to no source, as far as anybody can tell.
+    pub problems: Vec<Advice>,
+}
 
 /// How a source fares.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -79,20 +90,29 @@ pub struct Advice {
     pub advice: String,
 }
 
-/// How many runs are looked through, of all sources together, and how many days back.
+impl Advice {
+    /// Of an object that is not about a backup and cannot be read.
+    fn of(unreadable: &Error) -> Self {
+        let advice = "bring back the object's earlier version, or delete it: what it is about is left alone";
+        Advice { what: unreadable.to_string(), advice: advice.to_owned() }
+    }
+}
+
+/// How many of the newest runs are looked at, of all sources together, and how many days back.
 const RUNS: usize = 200;
-const DAYS: [Option<i64>; 2] = [Some(1), Some(8)];
+const DAYS: [i64; 2] = [1, 8];
 
 /// So many intervals without a good backup are too many: one may fail, and the next may still be under way.
 const INTERVALS: i32 = 2;
 
 impl Engine {
-    /// How every source fares, by name.
-    pub async fn status(&self) -> Result<Vec<SourceView>> {
-        let switches = switches::read_all(&self.0.vault, &Default::default()).await?;
+    /// How everything fares.
+    pub async fn status(&self) -> Result<StatusView> {
+        let mut unreadable = Vec::new();
+        let switches = switches::read_all(&self.0.vault, &Default::default(), &mut unreadable).await?;
         let listing = self.0.catalog.list(None).await?;
-        let all = Filter { limit: RUNS, ..Filter::default() };
-        let all_runs = self.recent_runs(&all, &DAYS).await?;
+        let Found { views: all_runs, unreadable: runs } = self.telling_runs().await?;
+        unreadable.extend(runs);
         let mut views = Vec::new();
         for source in &self.0.sources {
             let of_source = |run: &&RunView| run.source.as_ref() == Some(source);
@@ -103,7 +123,26 @@ impl Engine {
                 Facts { now: self.clock().now(), listing: &listing, runs: &runs, lines: &lines, switch };
             views.push(facts.view(source));
         }
-        Ok(views)
+        Ok(StatusView { sources: views, problems: unreadable.iter().map(Advice::of).collect() })
+    }
+
+    /// The runs that tell how sources fare, newest first: the newest of all, and those that one source with a run every
+    /// few seconds would hide, namely what was asked for and what was due last in each series.
+    async fn telling_runs(&self) -> Result<Found> {
+        let mut found = Found::default();
+        let mut runs = BTreeSet::new();
+        for days in DAYS {
+            runs.extend(self.newest(Some(days)).await?.into_iter().rev().take(RUNS));
+            if runs.len() >= RUNS {
+                break;
+            }
+        }
+        runs.append(&mut self.requested(&mut found.unreadable).await?);
+        let now = self.clock().now();
+        runs.extend(self.0.timetable.lines.iter().flat_map(|line| line.newest_runs(now)));
+        let all = Filter { limit: usize::MAX, ..Filter::default() };
+        self.collect(runs, &all, &mut found).await?;
+        Ok(found)
     }
 }
 
@@ -189,10 +228,13 @@ impl Facts<'_> {
             }
         }
         if let Some(who) = &view.suspended {
-            say(
-                format!("its schedule is suspended by {who}"),
-                format!("resume it once that is over: {source}"),
-            );
+            let advice = match self.switch {
+                Some(switch) if switch.principal != CONFIGURATION => {
+                    format!("ask {} to resume it once that is over", switch.principal)
+                }
+                _ => "once that is over, take `suspend: true` out of its schedule file".to_owned(),
+            };
+            say(format!("its schedule is suspended by {who}"), advice);
         }
         problems
     }

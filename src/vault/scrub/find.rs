@@ -38,7 +38,10 @@ impl Scrub<'_> {
         lines.extend(task.guard(self.data(&listing)).await?);
         lines.extend(task.guard(self.uploads(&listing)).await?);
         if self.deep {
-            for row in listing.rows.iter().filter(|row| is_whole(row)) {
+            let whole: Vec<&Row> = listing.rows.iter().filter(|row| is_whole(row)).collect();
+            let summaries = whole.iter().filter_map(|row| row.manifest.as_ref().ok());
+            task.progress.set_total(summaries.map(|summary| summary.plain_bytes).sum());
+            for row in whole {
                 lines.extend(self.bytes(row, task).await?);
             }
         }

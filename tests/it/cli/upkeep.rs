@@ -1,5 +1,9 @@
 //! Holds, retention, scrub, runs and status.
 
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+
 use crate::harness::cli::Cli;
 use crate::harness::redis::RedisServer;
 
@@ -48,7 +52,39 @@ async fn retention_is_a_dry_run_until_it_is_applied() {
     assert!(!proposed(&cli.run(&["backups", "--json"]).await.exits(0).json()));
     let applied = cli.run(&["retention", "--apply", "--json"]).await.exits(0).json();
     assert_eq!(applied["applied"], true);
+    // What is kept for ever says what went, and how many stayed: not each of them.
+    let report = &applied["sources"][0]["report"];
+    assert!(report["kept"] == 1 && report["plan"].is_null(), "{report}");
+    assert!(backups[0].ends_with(report["removals"][0]["id"].as_str().expect("an id")), "{report}");
     assert!(proposed(&cli.run(&["backups", "--json"]).await.exits(0).json()));
+}
+
+#[tokio::test]
+async fn one_source_whose_retention_fails_hides_no_other() {
+    let (server, cli, _) = with_backups(2).await;
+    let source = |name: &str| format!("  - name: {name}\n    redis: {{ url: \"{}\" }}\n", server.url());
+    let main = format!(
+        "vault: {{ fs: {{ path: vault }} }}\nlimits: {{ spool_dir: spool }}\n\
+         sources:\n{}{}schedules: schedules/\n",
+        source("redis-main"),
+        source("other")
+    );
+    cli.write("tidekeeper.yaml", &main);
+    let schedule = "source: other\nbackup: [{ name: yearly, cron: \"0 0 1 1 *\" }]\n\
+                    retention: { keep_within: 0s, keep_last: 1 }\n";
+    cli.write("schedules/other.yaml", schedule);
+    for _ in 0..2 {
+        cli.run(&["backup", "other"]).await.exits(0);
+    }
+    // Nothing can be written where this source's tombstones should go.
+    cli.write("vault/tombstones/other", "in the way");
+    let applied = cli.run(&["retention", "--apply", "--json"]).await.exits(4).json();
+    let of = |name: &str| {
+        let sources = applied["sources"].as_array().expect("a list");
+        sources.iter().find(|one| one["source"] == name).expect("both are told").clone()
+    };
+    assert_eq!(of("redis-main")["report"]["proposed"].as_array().map(Vec::len), Some(1), "{applied}");
+    assert!(of("other")["error"]["message"].is_string(), "{applied}");
 }
 
 #[tokio::test]
@@ -60,6 +96,42 @@ async fn scrub_finds_and_repairs_leftovers() {
     cli.write(&mark.replace("Z-0", "Z-"), "{}");
     let found = cli.run(&["scrub", "--json"]).await.exits(0).json();
     assert_eq!(found["findings"][0]["finding"], "unreadable_mark", "{found}");
+}
+
+#[tokio::test]
+async fn a_deep_scrub_is_two_steps_however_many_backups_there_are() {
+    let (_server, cli, _) = with_backups(2).await;
+    cli.run(&["scrub", "--deep", "--repair"]).await.exits(0);
+    let list = cli.run(&["runs", "--action", "scrub", "--json"]).await.exits(0).json();
+    let steps = list["runs"][0]["steps"].as_array().expect("steps");
+    let names: Vec<_> = steps.iter().filter_map(|step| step["name"].as_str()).collect();
+    assert_eq!(names, ["inspect", "repair"], "{list}");
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_tried_again_is_told_on_stderr() {
+    let cli = Cli::of_redis("redis://127.0.0.1:1");
+    cli.run(&["init"]).await.exits(0);
+    let mut command = cli.command(&["backup", "redis-main", "--deadline", "1m"]);
+    let mut running = command.stderr(Stdio::piped()).spawn().expect("the binary is built");
+    let mut lines = BufReader::new(running.stderr.take().expect("piped")).lines();
+    let mut told = String::new();
+    while !told.contains("tried again") {
+        told = lines.next_line().await.expect("readable").expect("it says so before it ends");
+    }
+    for word in ["redis-main", "refused", "\"at\"", "\"hint\""] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_named_and_hides_nothing() {
+    let (_server, cli, _) = with_backups(1).await;
+    cli.write("vault/requests/000000000001.json", "{");
+    let status = cli.run(&["status"]).await.exits(0).stdout;
+    assert!(status.contains("vault: reading requests/000000000001.json"), "{status}");
+    let runs = cli.run(&["runs", "--json"]).await.exits(0).json();
+    assert_eq!(runs["runs"].as_array().map(Vec::len), Some(1), "{runs}");
 }
 
 #[tokio::test]

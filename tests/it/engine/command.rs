@@ -6,7 +6,7 @@ use tidekeeper::engine::run::{End, State};
 use tidekeeper::engine::work::Action;
 use tidekeeper::task::Progress;
 
-use super::world::{Act, World, ask, source};
+use super::world::{Act, World, ask};
 
 #[tokio::test(start_paused = true)]
 async fn a_command_runs_without_a_daemon() {
@@ -99,6 +99,37 @@ async fn a_command_retries_and_can_be_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_attempt_has_its_own_steps() {
+    let world = World::new();
+    world.act("a", Act::Fail(1, tidekeeper::error::Kind::Unready));
+    let cli = world.process("cli", vec![]);
+    let (_, record) = cli.run(&ask(Action::Backup, "a", None)).await.unwrap();
+    let steps = &record.finished().unwrap().steps;
+    assert_eq!(steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["work"]);
+    assert_eq!(steps[0].began_s, 0.0, "counted from the attempt's own beginning");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_waits_for_a_run_that_occupies_its_source() {
+    let world = World::new();
+    world.act("a", Act::Take(Duration::from_secs(30)));
+    let (daemon, cli) = (world.process("d", vec![]), world.process("cli", vec![]));
+    let mut ticking = daemon.daemon();
+    let restore = daemon.engine.request(&ask(Action::Restore, "a", None)).await.unwrap();
+    world.pass([&mut ticking], 3).await;
+    let order = ask(Action::Backup, "a", None);
+    let (stop, progress) = (Stop::default(), Progress::default());
+    let (ended, ()) = tokio::join!(cli.engine.run_once(&order, &stop, &progress), async {
+        world.pass([&mut ticking], 10).await;
+        assert_eq!(progress.snapshot().step, format!("wait for run {}", restore.run));
+        world.pass([&mut ticking], 60).await;
+    });
+    assert_eq!(ended.unwrap().1.finished().unwrap().outcome, End::Succeeded);
+    assert_eq!(world.begun(), ["restore a#1", "backup a#1"]);
+    assert_eq!(world.script.running.lock().unwrap()["a"], (0, 1), "they do not overlap");
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopped_between_two_attempts_a_command_is_over() {
     let world = World::new();
     world.act("a", Act::Fail(9, tidekeeper::error::Kind::Unready));
@@ -162,5 +193,4 @@ async fn unknown_runs_cannot_be_cancelled() {
     let process = world.process("p", vec![]);
     let run = "20261121T060000Z-000000000001".parse().unwrap();
     assert_eq!(process.engine.cancel(&run, "ada").await.unwrap_err().kind().code(), "not-found");
-    assert!(process.engine.suspend(&source("a"), "ada", "").await.is_err());
 }

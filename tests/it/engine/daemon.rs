@@ -3,9 +3,10 @@ use std::time::Duration;
 use tidekeeper::clock::Clock;
 use tidekeeper::config::Missed;
 use tidekeeper::engine::run::{End, Why};
+use tidekeeper::engine::switches::Position;
 use tidekeeper::engine::work::Action;
 
-use super::world::{Act, World, ask, cron, every, instant, source};
+use super::world::{Act, World, ask, cron, every, instant};
 
 #[tokio::test(start_paused = true)]
 async fn a_schedule_is_kept() {
@@ -251,17 +252,15 @@ async fn suspend_and_resume() {
     let process = world.process("d", vec![every("a", 60)]);
     let mut daemon = process.daemon();
     world.pass([&mut daemon], 61).await;
-    process.engine.suspend(&source("a"), "ada", "migration").await.unwrap();
+    process.switch("a", Position::Suspended).await;
     world.pass([&mut daemon], 300).await;
     let before = world.records_of(Action::Backup).await.len();
     assert_eq!(before, 1);
-    process.engine.resume(&source("a"), "ada", "done").await.unwrap();
-    world.pass([&mut daemon], 2).await;
+    process.switch("a", Position::Resumed).await;
+    world.pass([&mut daemon], 35).await;
     assert_eq!(world.records_of(Action::Backup).await.len(), before, "resuming does not fire");
     world.pass([&mut daemon], 60).await;
     assert_eq!(world.records_of(Action::Backup).await.len(), before + 1);
-    let unknown = process.engine.suspend(&source("z"), "ada", "typo").await.unwrap_err();
-    assert_eq!(unknown.kind().code(), "not-found");
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,8 +271,10 @@ async fn suspend_in_the_configuration_is_a_switch_too() {
     let process = world.process("d", vec![schedule.clone()]);
     let mut daemon = process.daemon();
     world.pass([&mut daemon], 3).await;
-    let refused = process.engine.resume(&source("a"), "ada", "now").await.unwrap_err();
-    assert_eq!(refused.kind().code(), "refused");
+    let status = process.engine.status().await.unwrap();
+    let problem = status.sources[0].problems.last().unwrap();
+    assert!(problem.what.starts_with("its schedule is suspended by configuration"), "{problem:?}");
+    assert!(problem.advice.contains("`suspend: true`"), "{problem:?}");
     drop(daemon);
     process.kill();
     world.clock.sleep(Duration::from_secs(7000)).await;

@@ -1,11 +1,17 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidekeeper::clock::Clock;
-use tidekeeper::engine::run::End;
+use async_trait::async_trait;
+use tidekeeper::clock::{Clock, TestClock};
+use tidekeeper::engine::ledger;
+use tidekeeper::engine::run::{End, RunId, Started};
 use tidekeeper::engine::work::{Action, Status};
 use tidekeeper::error::Kind;
+use tidekeeper::vault::layout;
+use tidekeeper::vault::store::Store;
+use tidekeeper::vault::store::faults::{Before, Call, Faults, Hook, Method};
 
-use super::world::{Act, World, ask, cron};
+use super::world::{Act, World, ask, cron, every, instant};
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_whose_answer_was_lost_is_a_backup() {
@@ -85,4 +91,47 @@ async fn a_backup_of_a_killed_daemon_goes_on_in_the_next() {
     assert_eq!(backups.len(), 1);
     let outcomes: Vec<_> = backups[0].tries.iter().map(|t| t.finished.as_ref().unwrap().outcome).collect();
     assert_eq!(outcomes, [End::Interrupted, End::Succeeded]);
+}
+
+/// A store that takes a third of a tick's time to list a page of runs.
+#[derive(Debug)]
+struct Slow(Arc<TestClock>);
+
+#[async_trait]
+impl Hook for Slow {
+    async fn before(&self, call: &Call) -> Before {
+        if call.method == Method::List && call.of == layout::RUNS {
+            self.0.sleep(Duration::from_secs(20)).await;
+        }
+        Before::Pass
+    }
+
+    async fn after(&self, _call: &Call, _ok: bool) -> Option<Kind> {
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn years_of_runs_keep_nothing_from_starting() {
+    let world = World::new();
+    let abandoned = RunId::new(instant("2024-01-01T00:00:00Z"), "000000000001");
+    for second in 0..2_000 {
+        let run = RunId::new(instant("2024-01-02T00:00:00Z") + Duration::from_secs(second), "000000000001");
+        for key in [layout::started(&run, 1), layout::finished(&run, 1)] {
+            let _ = world.store.create(&key, "{}".into()).await.unwrap();
+        }
+    }
+    let dead = world.process("dead", vec![]);
+    let (_, record) = dead.run(&ask(Action::Verify, "b", None)).await.unwrap();
+    dead.kill();
+    let left = Started { run: abandoned.clone(), ..record.tries[0].started.clone() };
+    let _ = ledger::claim(&world.vault(), &left).await.unwrap();
+    let store = Faults::around(Arc::new(world.store.clone()), Arc::new(Slow(world.clock.clone())));
+    let process = world.process_on("m", "d", Arc::new(store), vec![every("a", 60)]);
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 150).await;
+    assert!(world.begun().contains(&"backup a#1".to_owned()), "{:?}", world.begun());
+    world.pass([&mut daemon], 150).await;
+    let closed = ledger::read(&world.vault(), &abandoned).await.unwrap();
+    assert_eq!(closed.finished().unwrap().outcome, End::Interrupted, "the search came to its end");
 }

@@ -18,7 +18,7 @@ use tidekeeper::vault::Vault;
 use tidekeeper::vault::store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
 
-use super::world::{World, ask, every, source};
+use super::world::{World, ask, every};
 use crate::harness::wait_for;
 
 struct Nothing(Order);
@@ -82,7 +82,6 @@ async fn everything_that_is_asked_can_be_awaited_anywhere() {
     anywhere(engine.runs(&Filter::default())).await.unwrap();
     anywhere(engine.run(&request.run)).await.unwrap();
     anywhere(engine.status()).await.unwrap();
-    anywhere(engine.suspend(&source("a"), "ada", "")).await.unwrap();
     anywhere(engine.cancel(&request.run, "ada")).await.unwrap();
     anywhere(engine.run_once(&ask, &Stop::default(), &Progress::default())).await.unwrap();
     let mut daemon = process.daemon();

@@ -3,11 +3,12 @@ use std::time::Duration;
 use tidekeeper::clock::Clock;
 use tidekeeper::engine::events::What;
 use tidekeeper::engine::run::State;
+use tidekeeper::engine::switches::Position;
 use tidekeeper::engine::views::Filter;
 use tidekeeper::engine::work::Action;
 use tidekeeper::error::Kind;
 
-use super::world::{Act, World, ask, cron, instant, source};
+use super::world::{Act, World, ask, cron, every, instant, source};
 
 #[tokio::test(start_paused = true)]
 async fn runs_are_listed_newest_first_and_filtered() {
@@ -50,7 +51,7 @@ async fn runs_are_listed_newest_first_and_filtered() {
 async fn status_says_what_is_wrong_and_what_to_do() {
     let world = World::new();
     let process = world.process("d", vec![cron("a", "0 */6 * * *", "UTC")]);
-    let status = async || process.engine.status().await.unwrap().remove(0);
+    let status = async || process.engine.status().await.unwrap().sources.remove(0);
     let view = status().await;
     assert_eq!(view.next_due, Some(instant("2026-11-21T12:00:00Z")));
     assert_eq!(view.problems[0].what, "there is no good backup");
@@ -68,14 +69,29 @@ async fn status_says_what_is_wrong_and_what_to_do() {
     world.act("a", Act::Fail(9, Kind::Denied));
     world.clock.sleep(Duration::from_secs(13 * 3600)).await;
     run().await;
-    process.engine.suspend(&source("a"), "ada", "migration").await.unwrap();
+    process.switch("a", Position::Suspended).await;
     let view = status().await;
     let what: Vec<_> = view.problems.iter().map(|problem| problem.what.as_str()).collect();
     assert_eq!(what.len(), 3, "{what:?}");
     assert!(what[0].contains("more than 2 intervals ago"), "{what:?}");
     assert!(what[1].starts_with("the last backup failed: backing up a: as told"), "{what:?}");
     assert!(what[2].starts_with("its schedule is suspended by ada"), "{what:?}");
+    assert_eq!(view.problems[2].advice, "ask ada to resume it once that is over");
     assert_eq!(view.next_due, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_always_busy_hides_no_other() {
+    let world = World::new();
+    world.act("a", Act::Fail(9, Kind::Denied));
+    let process = world.process("d", vec![cron("a", "1 6 * * *", "UTC"), every("b", 3)]);
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 900).await;
+    let status = process.engine.status().await.unwrap();
+    let last = status.sources[0].last_run.as_ref().expect("it ran a quarter of an hour ago");
+    assert_eq!((last.action, last.state), (Action::Backup, State::Failed));
+    let what: Vec<_> = status.sources[0].problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert!(what.iter().any(|what| what.starts_with("the last backup failed")), "{what:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use tidekeeper::engine::ledger;
 use tidekeeper::engine::perform::Stop;
 use tidekeeper::engine::request::Ask;
 use tidekeeper::engine::run::{Record, RunId};
+use tidekeeper::engine::switches::{self, Position};
 use tidekeeper::engine::work::{Action, Attempt, Order, Outcome, Status, Work, Workshop};
 use tidekeeper::engine::{Engine, Parts};
 use tidekeeper::error::{Error, Kind, Result};
@@ -188,6 +189,12 @@ impl Process {
     /// Runs a command to its end.
     pub async fn run(&self, ask: &Ask) -> Result<(RunId, Record)> {
         self.engine.run_once(ask, &Stop::default(), &Progress::default()).await
+    }
+
+    /// Somebody switches the schedule of a source.
+    pub async fn switch(&self, name: &str, to: Position) {
+        let switch = switches::of_schedule(&source(name));
+        switches::flip(self.engine.vault(), &switch, to, "ada", "migration").await.unwrap();
     }
 
     /// From now on others can see that it is gone.

@@ -127,7 +127,7 @@ async fn a_pillar_that_is_not_whole_stops_the_verdict() {
             "proof" => {
                 assert_eq!(outcome.expect("a pass").withdrawn, from_ref(&old), "the old one is the last good")
             }
-            _ => assert!(matches!(outcome.expect("a pass").plan.waits[..], [Wait::Unreadable(..)])),
+            _ => assert!(matches!(outcome.expect("a pass").waits[..], [Wait::Unreadable(..)])),
         }
         assert!(estate.traces(&old).await.contains(&layout::manifest(&old).to_string()), "{spoil}");
     }
@@ -181,7 +181,7 @@ async fn while_the_clock_looks_wrong_nothing_is_proposed_decided_or_deleted() {
     for hours in [-1, 1] {
         estate.clock.jump(SignedDuration::from_hours(hours));
         let report = estate.retain(&keep_one()).await.expect("a pass");
-        assert!(matches!(report.plan.waits[..], [Wait::Clock(_)]), "{:?}", report.plan.waits);
+        assert!(matches!(report.waits[..], [Wait::Clock(_)]), "{:?}", report.waits);
         assert_eq!(estate.keys("").await, before);
     }
 }
@@ -194,7 +194,7 @@ async fn after_a_long_silence_deletion_waits_for_a_new_good_backup() {
     estate.retain(&policy).await.expect("a pass");
     estate.pass(2 * DAY).await;
     let report = estate.retain(&policy).await.expect("a pass");
-    assert!(matches!(report.plan.waits[..], [Wait::Silence { .. }]), "{:?}", report.plan.waits);
+    assert!(matches!(report.waits[..], [Wait::Silence { .. }]), "{:?}", report.waits);
     assert!(report.deleted.is_empty() && report.withdrawn.is_empty());
     estate.backup("suspect").await;
     assert!(estate.retain(&policy).await.expect("a pass").deleted.is_empty(), "that one is not good");
@@ -224,7 +224,7 @@ async fn one_verdict_that_cannot_be_read_makes_its_source_wait() {
     estate.put(&layout::verdict(&old, 1), "{").await;
     estate.pass(DAY).await;
     let report = estate.retain(&keep_one()).await.expect("a pass");
-    assert!(matches!(report.plan.waits[..], [Wait::Unreadable(..)]), "{:?}", report.plan.waits);
+    assert!(matches!(report.waits[..], [Wait::Unreadable(..)]), "{:?}", report.waits);
 }
 
 #[tokio::test(start_paused = true)]
