@@ -14,11 +14,11 @@ use tokio_util::sync::DropGuard;
 
 use self::pipeline::{Plan, agree};
 use super::Vault;
+use super::catalog::{not_there, read_manifest};
 use super::codec::seal::{Identities, read_identities};
 use super::codec::{BLOCK, Hasher, persist, start};
-use super::decide::read_json;
 use super::details::{DETAILS, Details, Rest};
-use super::layout::{self, BackupRef, FORMAT};
+use super::layout::BackupRef;
 use super::manifest::{Artifact, Codec, Contents, Manifest, Status};
 use super::store::Key;
 use crate::error::{Error, Kind, Result};
@@ -79,27 +79,18 @@ impl BackupReader {
     /// Opens a backup by its manifest.
     ///
     /// # Errors
-    /// `NotFound` if there is none or it was abandoned, `Unsupported` if a newer build wrote it.
+    /// `NotFound` if there is none or it was abandoned, `Unsupported` if a newer build wrote it, `Damaged` if its
+    /// manifest cannot be read or is another backup's.
     pub async fn open_backup(vault: &Vault, backup: &BackupRef) -> Result<Self> {
-        let doing = || format!("opening backup {backup}");
-        let key = layout::manifest(backup);
-        let read = || read_json::<Manifest>(&*vault.store, &key);
-        let found =
-            persist(&*vault.clock, CALL_LIMIT, read).await.map_err(|error| error.while_doing(doing()))?;
-        let not_there = |why: &str| {
-            let hint = format!("`tidekeeper backups {}` lists what there is", backup.source);
-            Error::new(Kind::NotFound, doing(), why).hint(hint)
-        };
-        let manifest = found.ok_or_else(|| not_there("there is no such backup"))?;
-        if manifest.format > FORMAT {
-            let why = format!("it has format {}, and this build reads up to {FORMAT}", manifest.format);
-            return Err(Error::new(Kind::Unsupported, doing(), why).hint("use a newer tidekeeper"));
-        }
+        let doing = format!("opening backup {backup}");
+        let read = || read_manifest(vault, backup);
+        let opened = persist(&*vault.clock, CALL_LIMIT, read).await;
+        let manifest = opened.map_err(|error| error.while_doing(&doing))?;
         if manifest.status == Status::Abandoned {
             let reason = manifest.reason.as_deref().unwrap_or("no reason given");
-            return Err(not_there(&format!("it was given up: {reason}")));
+            return Err(not_there(backup, format!("it was given up: {reason}")).while_doing(doing));
         }
-        BackupReader::resolve(vault, manifest).await.map_err(|error| error.while_doing(doing()))
+        BackupReader::resolve(vault, manifest).await.map_err(|error| error.while_doing(doing))
     }
 
     /// A reader of a backup whose manifest was read before; what was too long for the manifest is put back.
