@@ -73,6 +73,20 @@ async fn a_store_that_does_not_answer_proves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hold_that_stays_denies_no_verification() {
+    let estate = Estate::new();
+    let backup = estate.backup("complete").await;
+    let plan = Plan::new(estate.clock.clone());
+    for nth in 1..50 {
+        plan.on(Method::Delete, nth, Fault::Before(Kind::Denied));
+    }
+    let (vault, _) = estate.through(plan);
+    let found = verify(&reader(&vault, &backup).await, &estate.task()).await.expect("verified");
+    assert_eq!(found.outcome, Outcome::Verified);
+    assert_eq!(estate.keys("holds/").await.len(), 1, "it ends by itself");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_verification_proves_nothing_and_its_hold_ends_by_itself() {
     let estate = Estate::new();
     let backup = estate.backup("complete").await;
