@@ -56,8 +56,9 @@ impl Work for Verify {
             return Err(Error::new(Kind::Damaged, format!("verifying {}", self.backup), bad.join("; "))
                 .hint("it is not restored from any more; `tidekeeper backups` shows which others are good"));
         }
+        let sealed = if found.inside { "" } else { ", as stored: no private key to look inside" };
         let summary =
-            format!("{} is whole: {} bytes read in {:.1} s", self.backup, found.bytes, found.took_s);
+            format!("{} is whole: {} bytes read in {:.1} s{sealed}", self.backup, found.bytes, found.took_s);
         Ok(Outcome { status: Status::Succeeded, summary, detail: json!(found) })
     }
 }

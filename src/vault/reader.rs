@@ -146,15 +146,17 @@ impl BackupReader {
     /// As [`open`](Self::open) and [`ArtifactReader::next`]; but without a private key the stored bytes alone are checked.
     pub async fn verify(&self, artifact: &Artifact, task: &Task) -> Result<Verified> {
         let stored_bytes = artifact.stored.bytes;
-        if artifact.codecs.contains(&Codec::Age) && !self.has_identity() {
+        if !self.can_open(artifact) {
             let check = async { Plan::new(&self.vault, artifact, None, None).await?.check_stored().await };
             task.guard(check).await.map_err(|error| reading(&artifact.name, error))?;
+            task.progress.add_bytes(stored_bytes);
             return Ok(Verified { stored_bytes, plain_bytes: None });
         }
         let mut reader = self.open(artifact, task).await?;
         let mut plain_bytes = 0;
         while let Some(chunk) = reader.next().await? {
             plain_bytes += chunk.len() as u64;
+            task.progress.add_bytes(chunk.len() as u64);
         }
         Ok(Verified { stored_bytes, plain_bytes: Some(plain_bytes) })
     }
@@ -203,8 +205,11 @@ impl BackupReader {
         sha256.cloned().map(Some).ok_or_else(missing)
     }
 
-    fn has_identity(&self) -> bool {
-        self.vault.encryption.as_ref().is_some_and(|encryption| encryption.identity_file.is_some())
+    /// Whether it is in plain, or a private key is configured that may decrypt it.
+    pub fn can_open(&self, artifact: &Artifact) -> bool {
+        let encryption = self.vault.encryption.as_ref();
+        !artifact.codecs.contains(&Codec::Age)
+            || encryption.is_some_and(|encryption| encryption.identity_file.is_some())
     }
 
     async fn identities(&self, artifact: &Artifact) -> Result<Option<Identities>> {
@@ -290,6 +295,13 @@ impl ArtifactReader {
 
 fn reading(artifact: &str, error: Error) -> Error {
     error.while_doing(format!("reading artifact {artifact}"))
+}
+
+impl Verified {
+    /// How many bytes were compared: plain ones, else stored ones.
+    pub fn bytes(&self) -> u64 {
+        self.plain_bytes.unwrap_or(self.stored_bytes)
+    }
 }
 
 impl fmt::Display for Verified {
