@@ -112,11 +112,10 @@ impl Timetable {
     pub fn new(schedules: &[Schedule]) -> Result<Self> {
         let mut lines = Vec::new();
         for schedule in schedules {
-            let of = |action| move |series: &Series| (action, series.clone());
-            let backups = schedule.backup.iter().map(of(Action::Backup));
-            for (action, series) in backups.chain(schedule.drill.iter().map(of(Action::Drill))) {
+            for series in &schedule.backup {
                 let rhythm = Rhythm::new(&series.when, &schedule.time_zone)?;
-                lines.push(Line { source: schedule.source.clone(), action, series, rhythm });
+                let (source, series) = (schedule.source.clone(), series.clone());
+                lines.push(Line { source, action: Action::Backup, series, rhythm });
             }
         }
         let suspended = schedules.iter().filter(|s| s.suspend).map(|s| s.source.clone()).collect();
