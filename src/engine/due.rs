@@ -34,6 +34,9 @@ const AFTER_BACKUP: &str = "after-backup";
 /// inside one jitter would be a schedule that nobody means.
 const JITTER_DEPTH: usize = 1_000;
 
+/// How many pauses between due times are looked back upon: those of a daily series show its week.
+const PAUSES: usize = 7;
+
 /// A series as the engine uses it.
 #[derive(Clone, Debug)]
 pub struct Line {
@@ -63,10 +66,18 @@ impl Line {
         self.rhythm.next(now)
     }
 
-    /// The time between the two newest due times: how old a backup may get by plan.
+    /// The longest of the last pauses between two due times and the one under way: how old a backup may get by plan,
+    /// also over the weekend of a series that knows working days only.
     pub fn interval(&self, now: Timestamp) -> Option<SignedDuration> {
         let latest = self.rhythm.latest(now)?;
-        Some(latest.duration_since(self.rhythm.before(latest)?))
+        let mut longest = self.next(now).map(|next| next.duration_since(latest));
+        let mut later = latest;
+        for _ in 0..PAUSES {
+            let Some(earlier) = self.rhythm.before(later) else { break };
+            longest = longest.max(Some(later.duration_since(earlier)));
+            later = earlier;
+        }
+        longest
     }
 
     /// The newest due time after `since` whose start, put off by its share of the jitter, has come.
