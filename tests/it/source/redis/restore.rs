@@ -1,13 +1,16 @@
 //! Real servers are restored into, in every way, and interrupted in every way.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tidekeeper::config::secret::Secret;
 use tidekeeper::error::Kind;
 use tidekeeper::source::redis::address::Address;
-use tidekeeper::source::redis::config::Settings;
+use tidekeeper::source::redis::config::{Password, Settings};
 use tidekeeper::source::redis::master::Patience;
+use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::restore::RedisTarget;
 use tidekeeper::source::redis::survey::Endings;
 use tidekeeper::source::{RestorePlan, Severity, Target};
@@ -125,6 +128,58 @@ async fn the_target_logs_in_with_its_masterauth() {
         stage.restore(&target(&server), &backup, json!({})).await.expect("it restores");
         assert_eq!(server.digest().await, digest);
     }
+}
+
+/// The rights that the last line of `permissions` grants, as `INFO commandstats` names them.
+fn rights(line: &str) -> BTreeSet<String> {
+    line.split('+').skip(1).map(|right| right.trim().to_owned()).collect()
+}
+
+/// Which commands a server was sent.
+async fn obeyed(server: &RedisServer) -> Vec<String> {
+    let told: String = command(server, &["INFO", "commandstats"]).await;
+    let name = |line: &str| Some(line.strip_prefix("cmdstat_")?.split(':').next()?.to_owned());
+    told.lines().filter_map(name).collect()
+}
+
+#[tokio::test]
+async fn the_printed_rights_are_enough_and_each_is_used() {
+    let stage = Stage::new();
+    let (backup, digest) = backup(&stage).await;
+    let source = RedisServer::start(&[]).await;
+    script(&source, "redis.call('SET', 'key', 1)").await;
+    let one_db = stage.backup_of(&source).await;
+    let mut unused = BTreeSet::new();
+    let cases =
+        [(&backup, "replication", RedisServer::start(&[]).await), (&backup, "restore", filled().await)];
+    for (backup, way, server) in cases.into_iter().chain([(&one_db, "restore", cluster().await)]) {
+        let mut settings = settings(&server);
+        settings.access.username = Some("tidekeeper".to_owned());
+        settings.access.password = Some(Password::Given(Secret::new("secret")));
+        let line = permissions(&settings).pop().expect("a line").text.replace("PASSWORD", "secret");
+        let _: () = command(&server, &line.split(' ').collect::<Vec<_>>()).await;
+        let _: () = command(&server, &["CONFIG", "RESETSTAT"]).await;
+        let target = RedisTarget::new(settings);
+        let plan = stage.plan(&target, backup, json!({"way": way})).await.expect("a plan");
+        assert!(plan.findings.iter().all(|finding| !finding.advice.contains("allow")), "{:?}", plan.findings);
+        target.restore(backup, &plan, &stage.task).await.expect("it restores");
+        let expected = if std::ptr::eq(backup, &one_db) { source.digest().await } else { digest.clone() };
+        assert_eq!(server.digest().await, expected, "{way}");
+        if unused.is_empty() {
+            unused = rights(&line);
+        }
+        for command in obeyed(&server).await {
+            unused.remove(&command);
+        }
+    }
+    assert_eq!(unused, BTreeSet::new(), "granted, and never sent");
+}
+
+/// A server that has data and a library.
+async fn filled() -> RedisServer {
+    let server = RedisServer::start(&[]).await;
+    fill(&server).await;
+    server
 }
 
 #[tokio::test]
