@@ -1,4 +1,4 @@
-//! The files as users type them (DESIGN section 5): what the JSON Schema is made from.
+//! The files as users type them (see `docs/examples`): what the JSON Schema is made from.
 //!
 //! Everything here is only well-formed; [`check`](super::check) turns it into what may be acted on.
 
