@@ -75,7 +75,7 @@ impl App {
     /// Wires a configuration to a vault that was opened.
     ///
     /// # Errors
-    /// `Config` with every problem in the sources' own parts; those of the spool's folder.
+    /// `Config` with every problem in the sources' own parts, or for a spool that is too small.
     pub fn new(config: Config, vault: Vault, clock: SharedClock) -> Result<Self> {
         App::of(KINDS, config, vault, clock)
     }

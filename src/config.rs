@@ -122,8 +122,6 @@ pub struct Schedule {
     pub time_zone: String,
     /// When it is backed up.
     pub backup: Vec<Series>,
-    /// When it is drilled.
-    pub drill: Vec<Series>,
     /// What is kept.
     pub retention: Retention,
     /// Nothing of this schedule is due.

@@ -108,7 +108,7 @@ impl Kind {
         ALL.into_iter().find(|kind| kind.code() == code)
     }
 
-    /// The exit code of a command that ends with this error (DESIGN section 5).
+    /// The exit code of a command that ends with this error (`docs/operations.md` has the table).
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Usage | Kind::Config => 2,

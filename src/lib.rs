@@ -2,9 +2,9 @@
 //!
 //! The rooms, from the door to the cellar. A room imports only from rooms below its own line; the tidy test holds this.
 
+pub mod api;
 pub mod cli;
 
-pub mod api;
 pub mod app;
 
 pub mod engine;

@@ -16,7 +16,7 @@ use crate::config::node::{Node, Problem};
 use crate::error::Result;
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
-use crate::vault::manifest::{Contents, Omission};
+use crate::vault::manifest::Omission;
 use crate::vault::reader::BackupReader;
 use crate::vault::writer::{BackupWriter, Capture};
 
@@ -95,8 +95,8 @@ pub trait Target: Debug + Send + Sync {
     /// Executes a plan that was made for this target; its steps have names of its own.
     async fn restore(&self, from: &BackupReader, plan: &RestorePlan, task: &Task) -> Result<Restored>;
 
-    /// Compares what the target holds with what a backup says it should.
-    async fn compare(&self, expected: &Contents, task: &Task) -> Result<Vec<Check>>;
+    /// Compares what the target holds with what a backup says it should, now.
+    async fn compare(&self, from: &BackupReader, task: &Task) -> Result<Vec<Check>>;
 }
 
 /// What `check` tells of a source.

@@ -113,6 +113,7 @@ pub struct Progress(Arc<ProgressInner>);
 #[derive(Debug, Default)]
 struct ProgressInner {
     bytes: AtomicU64,
+    /// 0 while it is unknown.
     bytes_total: AtomicU64,
     items: AtomicU64,
     steps: Mutex<Steps>,
@@ -154,8 +155,9 @@ pub struct Snapshot {
     pub step: String,
     /// Bytes done in this step.
     pub bytes: u64,
-    /// Bytes to do in this step; 0 is unknown.
-    pub bytes_total: u64,
+    /// Bytes to do in this step, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_total: Option<u64>,
     /// Items done.
     pub items: u64,
     /// All steps so far.
@@ -206,7 +208,7 @@ impl Progress {
         Snapshot {
             step: step.map(|step| step.name.clone()).unwrap_or_default(),
             bytes: self.0.bytes.load(Ordering::Relaxed),
-            bytes_total: self.0.bytes_total.load(Ordering::Relaxed),
+            bytes_total: Some(self.0.bytes_total.load(Ordering::Relaxed)).filter(|total| *total > 0),
             items: self.0.items.load(Ordering::Relaxed),
             steps,
         }

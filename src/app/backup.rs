@@ -72,7 +72,8 @@ impl Work for Backup {
         let Some(backup) = attempt.backup.clone() else {
             return Err(Error::new(Kind::Internal, doing, "the attempt has no backup id"));
         };
-        let out = BackupWriter::new(&self.app.vault, backup, self.kind, task, self.app.clock.now());
+        let out = BackupWriter::new(&self.app.vault, backup, self.kind, task, self.app.clock.now())
+            .led_by(attempt.fence.generation());
         let manifest = self.capture_and_commit(out, task).await.map_err(|error| error.while_doing(doing))?;
         Ok(outcome(&manifest))
     }

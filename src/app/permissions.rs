@@ -35,13 +35,7 @@ fn policy(place: &S3Place) -> serde_json::Value {
         "" => format!("{bucket}/*"),
         prefix => format!("{bucket}/{prefix}/*"),
     };
-    let mut on_objects = vec![
-        "s3:GetObject",
-        "s3:PutObject",
-        "s3:DeleteObject",
-        "s3:AbortMultipartUpload",
-        "s3:ListMultipartUploadParts",
-    ];
+    let mut on_objects = vec!["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"];
     if place.object_lock.is_some() {
         on_objects.push("s3:PutObjectRetention");
     }
@@ -50,7 +44,6 @@ fn policy(place: &S3Place) -> serde_json::Value {
         "s3:ListBucketMultipartUploads",
         "s3:GetBucketVersioning",
         "s3:GetLifecycleConfiguration",
-        "s3:GetBucketObjectLockConfiguration",
     ];
     let mut statements = vec![
         json!({ "Effect": "Allow", "Action": on_objects, "Resource": inside }),

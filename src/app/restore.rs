@@ -140,7 +140,7 @@ impl Restore {
         task.step("compare");
         let checks = match restored.selected {
             true => Vec::new(),
-            false => target.compare(&reader.manifest.contents, task).await?,
+            false => target.compare(&reader, task).await?,
         };
         Ok(outcome(&plan, &restored, &checks))
     }

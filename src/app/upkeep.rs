@@ -63,6 +63,7 @@ impl App {
         })?;
         let now = self.clock.now();
         let backups = timetable.of(&schedule.source).filter(|line| line.action == Action::Backup);
+        // Of several series no pause is longer than in the densest of them.
         let interval = backups.filter_map(|line| line.interval(now)).min();
         Ok(Policy {
             source: schedule.source.clone(),

@@ -9,6 +9,7 @@ use crate::engine::work::{Action, Attempt, Order, Outcome, Status, Work};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
+use crate::vault::manifest::Artifact;
 use crate::vault::marks;
 use crate::vault::reader::BackupReader;
 use crate::vault::verify::verify;
@@ -50,7 +51,12 @@ impl Work for Verify {
         task.step("verify");
         let reader = task.guard(BackupReader::open_backup(&self.app.vault, &self.backup)).await?;
         let artifacts = &reader.manifest.artifacts;
-        task.progress.set_total(artifacts.iter().map(|artifact| artifact.plain.bytes).sum());
+        // Where no key is at hand, only what is stored is read.
+        let bytes = |artifact: &Artifact| match reader.can_open(artifact) {
+            true => artifact.plain.bytes,
+            false => artifact.stored.bytes,
+        };
+        task.progress.set_total(artifacts.iter().map(bytes).sum());
         let found = verify(&reader, task).await?;
         if found.outcome == marks::Outcome::Damaged {
             let bad: Vec<_> =
@@ -58,8 +64,9 @@ impl Work for Verify {
             return Err(Error::new(Kind::Damaged, format!("verifying {}", self.backup), bad.join("; "))
                 .hint("it is not restored from any more; `tidekeeper backups` shows which others are good"));
         }
+        let sealed = if found.inside { "" } else { ", as stored: no private key to look inside" };
         let summary =
-            format!("{} is whole: {} bytes read in {:.1} s", self.backup, found.bytes, found.took_s);
+            format!("{} is whole: {} bytes read in {:.1} s{sealed}", self.backup, found.bytes, found.took_s);
         Ok(Outcome { status: Status::Succeeded, summary, detail: json!(found) })
     }
 }

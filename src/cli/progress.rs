@@ -69,8 +69,8 @@ impl Display {
 
 fn draw(bar: &ProgressBar, at: &Snapshot) {
     let template = match at.bytes_total {
-        0 => "{spinner} {msg}",
-        _ => "{spinner} {msg} [{bar:30}] {binary_bytes_per_sec}, {eta} left",
+        None => "{spinner} {msg}",
+        Some(_) => "{spinner} {msg} [{bar:30}] {binary_bytes_per_sec}, {eta} left",
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
@@ -78,7 +78,7 @@ fn draw(bar: &ProgressBar, at: &Snapshot) {
     if at.bytes < bar.position() {
         bar.reset(); // another step began: its rate is its own
     }
-    bar.set_length(at.bytes_total);
+    bar.set_length(at.bytes_total.unwrap_or_default());
     bar.set_position(at.bytes);
     bar.set_message(line(at));
     bar.tick();
@@ -88,9 +88,9 @@ fn draw(bar: &ProgressBar, at: &Snapshot) {
 pub fn line(at: &Snapshot) -> String {
     let mut parts = Vec::new();
     match (at.bytes, at.bytes_total) {
-        (0, 0) => {}
-        (bytes, 0) => parts.push(human::bytes(bytes)),
-        (bytes, total) => parts.push(format!("{} of {}", human::bytes(bytes), human::bytes(total))),
+        (0, None) => {}
+        (bytes, None) => parts.push(human::bytes(bytes)),
+        (bytes, Some(total)) => parts.push(format!("{} of {}", human::bytes(bytes), human::bytes(total))),
     }
     if at.items > 0 {
         parts.push(format!("{} items", human::count(at.items)));

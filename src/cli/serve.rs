@@ -33,6 +33,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let app = context.app(Intent::Delete).await?;
+    // A spool that takes nothing is better found now than by the first backup.
+    drop(app.spool().file()?);
     let findings = probe::probe(&app.vault.store, &context.clock, app.config.single_writer).await?;
     probe::refuse(&*app.vault.store, &findings)?;
     let options = Options { take_over: args.take_over, grace: args.grace.0 };

@@ -32,8 +32,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
 
 fn text(verification: &Value) -> String {
     let took = verification.pointer("/took_s").and_then(Value::as_f64).unwrap_or_default();
+    let sealed = match verification.pointer("/inside").and_then(Value::as_bool) {
+        Some(false) => "; without a private key nobody looked inside of what is encrypted",
+        _ => "",
+    };
     format!(
-        "{} is whole: {} read and compared in {}\n",
+        "{} is whole: {} read and compared in {}{sealed}\n",
         document::backup(verification, "/backup"),
         document::bytes(verification, "/bytes"),
         human::duration(std::time::Duration::from_secs_f64(took.max(0.0))),

@@ -107,7 +107,6 @@ pub(super) fn schedule(raw: raw::Schedule, at: &Node, problems: &mut Problems) -
         source: raw.source?,
         time_zone: raw.time_zone.to_string(),
         backup: series(raw.backup, at, "backup", grace, problems),
-        drill: series(raw.drill, at, "drill", grace, problems),
         retention: retention(raw.retention),
         suspend: raw.suspend,
     };

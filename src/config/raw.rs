@@ -1,4 +1,4 @@
-//! The files as users type them (DESIGN section 5): what the JSON Schema is made from.
+//! The files as users type them (see `docs/examples`): what the JSON Schema is made from.
 //!
 //! Everything here is only well-formed; [`check`](super::check) turns it into what may be acted on.
 
@@ -32,9 +32,6 @@ pub struct File {
     /// What happens when: a folder of files, or one file.
     #[serde(default)]
     schedules: Option<PathBuf>,
-    /// A folder of runbooks.
-    #[serde(default)]
-    runbooks: Option<PathBuf>,
     /// The HTTP API.
     #[serde(default)]
     api: Api,
@@ -177,9 +174,6 @@ pub struct Schedule {
     /// When it is backed up.
     #[serde(default)]
     pub backup: Vec<Series>,
-    /// When its newest backup is proven by a restore.
-    #[serde(default)]
-    pub drill: Vec<Series>,
     /// How long its backups are kept.
     #[serde(default)]
     pub retention: Retention,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use super::raw;
 
 /// Keys of `tidekeeper.yaml` that later versions will know.
-const RESERVED: [&str; 3] = ["auth", "notifications", "capacity"];
+const RESERVED: [&str; 4] = ["auth", "notifications", "capacity", "runbooks"];
 
 /// Keys of a source or target that later versions will know.
 const RESERVED_IN_ENTRY: [&str; 3] = ["objectives", "execution", "drill"];
@@ -14,8 +14,8 @@ const RESERVED_IN_ENTRY: [&str; 3] = ["objectives", "execution", "drill"];
 /// Keys of the vault that later versions will know.
 const RESERVED_IN_VAULT: [&str; 1] = ["copy_to"];
 
-/// What a schedule can be for besides a source, in later versions.
-const RESERVED_IN_SCHEDULE: [&str; 2] = ["capacity", "runbook"];
+/// What a schedule can be for besides a source, and what it can say of one besides backups, in later versions.
+const RESERVED_IN_SCHEDULE: [&str; 3] = ["capacity", "runbook", "drill"];
 
 /// The schema of `tidekeeper.yaml`, with each kind's name and the schema of its part.
 pub fn main_file<'a>(kinds: impl IntoIterator<Item = (&'a str, Json)>) -> Json {

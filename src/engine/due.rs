@@ -34,6 +34,9 @@ const AFTER_BACKUP: &str = "after-backup";
 /// inside one jitter would be a schedule that nobody means.
 const JITTER_DEPTH: usize = 1_000;
 
+/// How many pauses between due times are looked back upon: those of a daily series show its week.
+const PAUSES: usize = 7;
+
 /// A series as the engine uses it.
 #[derive(Clone, Debug)]
 pub struct Line {
@@ -63,10 +66,18 @@ impl Line {
         self.rhythm.next(now)
     }
 
-    /// The time between the two newest due times: how old a backup may get by plan.
+    /// The longest of the last pauses between two due times and the one under way: how old a backup may get by plan,
+    /// also over the weekend of a series that knows working days only.
     pub fn interval(&self, now: Timestamp) -> Option<SignedDuration> {
         let latest = self.rhythm.latest(now)?;
-        Some(latest.duration_since(self.rhythm.before(latest)?))
+        let mut longest = self.next(now).map(|next| next.duration_since(latest));
+        let mut later = latest;
+        for _ in 0..PAUSES {
+            let Some(earlier) = self.rhythm.before(later) else { break };
+            longest = longest.max(Some(later.duration_since(earlier)));
+            later = earlier;
+        }
+        longest
     }
 
     /// The runs of the two newest due times: one may be under way while the other is over.
@@ -119,11 +130,10 @@ impl Timetable {
     pub fn new(schedules: &[Schedule]) -> Result<Self> {
         let mut lines = Vec::new();
         for schedule in schedules {
-            let of = |action| move |series: &Series| (action, series.clone());
-            let backups = schedule.backup.iter().map(of(Action::Backup));
-            for (action, series) in backups.chain(schedule.drill.iter().map(of(Action::Drill))) {
+            for series in &schedule.backup {
                 let rhythm = Rhythm::new(&series.when, &schedule.time_zone)?;
-                lines.push(Line { source: schedule.source.clone(), action, series, rhythm });
+                let (source, series) = (schedule.source.clone(), series.clone());
+                lines.push(Line { source, action: Action::Backup, series, rhythm });
             }
         }
         let suspended = schedules.iter().filter(|s| s.suspend).map(|s| s.source.clone()).collect();

@@ -29,7 +29,8 @@ impl Engine {
     /// Ticks once a second, until `stop`; then shuts down within the grace time.
     ///
     /// # Errors
-    /// `Internal` if the scheduler cannot be started. A vault that is away is no error: it may come back.
+    /// `Internal` if the scheduler cannot be started. A vault that goes away is no error: it may come back.
+    /// (One that is away before is: `tidekeeper serve` opens and probes it first.)
     pub async fn serve(&self, options: Options, stop: CancellationToken) -> Result<()> {
         let ticks = Arc::new(Notify::new());
         let failed = |cause| Error::new(Kind::Internal, "starting the scheduler", cause);

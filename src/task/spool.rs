@@ -5,7 +5,7 @@
 //! for the whole process; what the vault has taken is given back to the disk and to the budget.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,35 +43,38 @@ struct Inner {
 }
 
 impl Spool {
-    /// The spool in `limits.spool_dir`, which is made if it is not there, and tried.
+    /// The spool in `limits.spool_dir`. Nothing is touched before the first file is wanted: whoever only looks needs
+    /// no place to write.
     ///
     /// # Errors
-    /// If the directory cannot be made or written, or `spool_max` is below [`SPOOL_MIN`].
+    /// If `spool_max` is below [`SPOOL_MIN`].
     pub fn new(limits: &Limits, clock: SharedClock) -> Result<Self> {
         Spool::with_stall_limit(limits, clock, STALL_LIMIT)
     }
 
     /// As [`new`](Spool::new), with another limit than [`STALL_LIMIT`].
     pub fn with_stall_limit(limits: &Limits, clock: SharedClock, stall_limit: Duration) -> Result<Self> {
-        let doing = || format!("preparing spool_dir {}", limits.spool_dir.display());
         if limits.spool_max < SPOOL_MIN {
             let why = format!("spool_max is {} bytes, and at least {SPOOL_MIN} are needed", limits.spool_max);
-            return Err(Error::new(Kind::Config, doing(), why).hint("set `limits.spool_max` to 1GiB or more"));
+            return Err(Error::new(Kind::Config, "preparing the spool", why)
+                .hint("set `limits.spool_max` to 1GiB or more"));
         }
-        let advise = |error: Error| error.hint("point `limits.spool_dir` to a directory we may write");
-        std::fs::create_dir_all(&limits.spool_dir).doing(doing()).map_err(advise)?;
-        let probe = nameless(&limits.spool_dir).doing(doing()).map_err(advise)?;
-        probe.write_all_at(&[0; PAGE as usize], 0).doing(doing()).map_err(advise)?;
         let free = Arc::new(Semaphore::new((limits.spool_max / PAGE) as usize));
         let pace = Pace::new(limits.upload_rate, clock.clone());
         let inner = Inner { limits: limits.clone(), clock, stall_limit, free, pace };
         Ok(Spool(Arc::new(inner)))
     }
 
-    /// A new, empty file.
+    /// A new, empty file; the folder is made if it is not there.
+    ///
+    /// # Errors
+    /// If the folder cannot be made, or we may not write there.
     pub fn file(&self) -> Result<SpoolFile> {
         let dir = &self.0.limits.spool_dir;
-        let file = nameless(dir).doing(format!("making a file in spool_dir {}", dir.display()))?;
+        let made = std::fs::create_dir_all(dir).and_then(|()| nameless(dir));
+        let file = made
+            .doing(format!("making a file in spool_dir {}", dir.display()))
+            .map_err(|error| error.hint("point `limits.spool_dir` to a directory we may write"))?;
         let nothing = self.0.free.clone().try_acquire_many_owned(0).expect("nothing is always to be had");
         Ok(SpoolFile(Arc::new(FileInner {
             spool: self.clone(),
@@ -197,7 +200,7 @@ fn nameless(dir: &Path) -> std::io::Result<File> {
     }
     // Some file systems (NFS, overlayfs on old kernels) know no O_TMPFILE: the name lives for an instant.
     let path = dir.join(format!(".spool-{:016x}", getrandom::u64().map_err(std::io::Error::other)?));
-    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)
 }

@@ -1,6 +1,7 @@
-//! Where everything lies in a vault (DESIGN section 3), and the ids that keys are made of.
+//! Where everything lies in a vault, and the ids that keys are made of.
 //!
-//! Pure: text in, text out. Nothing else composes or takes apart a key.
+//! Pure: text in, text out. Who else looks at a key's text: the stores, for whether it belongs to a backup and for
+//! what they keep beside the vault, and scrub, for what lies where nothing should.
 
 use std::cell::Cell;
 use std::fmt;

@@ -14,11 +14,11 @@ use tokio_util::sync::DropGuard;
 
 use self::pipeline::{Plan, agree};
 use super::Vault;
+use super::catalog::{not_there, read_manifest};
 use super::codec::seal::{Identities, read_identities};
 use super::codec::{BLOCK, Hasher, persist, start};
-use super::decide::read_json;
 use super::details::{DETAILS, Details, Rest};
-use super::layout::{self, BackupRef, FORMAT};
+use super::layout::BackupRef;
 use super::manifest::{Artifact, Codec, Contents, Manifest, Status};
 use super::store::Key;
 use crate::error::{Error, Kind, Result};
@@ -79,27 +79,18 @@ impl BackupReader {
     /// Opens a backup by its manifest.
     ///
     /// # Errors
-    /// `NotFound` if there is none or it was abandoned, `Unsupported` if a newer build wrote it.
+    /// `NotFound` if there is none or it was abandoned, `Unsupported` if a newer build wrote it, `Damaged` if its
+    /// manifest cannot be read or is another backup's.
     pub async fn open_backup(vault: &Vault, backup: &BackupRef) -> Result<Self> {
-        let doing = || format!("opening backup {backup}");
-        let key = layout::manifest(backup);
-        let read = || read_json::<Manifest>(&*vault.store, &key);
-        let found =
-            persist(&*vault.clock, CALL_LIMIT, read).await.map_err(|error| error.while_doing(doing()))?;
-        let not_there = |why: &str| {
-            let hint = format!("`tidekeeper backups {}` lists what there is", backup.source);
-            Error::new(Kind::NotFound, doing(), why).hint(hint)
-        };
-        let manifest = found.ok_or_else(|| not_there("there is no such backup"))?;
-        if manifest.format > FORMAT {
-            let why = format!("it has format {}, and this build reads up to {FORMAT}", manifest.format);
-            return Err(Error::new(Kind::Unsupported, doing(), why).hint("use a newer tidekeeper"));
-        }
+        let doing = format!("opening backup {backup}");
+        let read = || read_manifest(vault, backup);
+        let opened = persist(&*vault.clock, CALL_LIMIT, read).await;
+        let manifest = opened.map_err(|error| error.while_doing(&doing))?;
         if manifest.status == Status::Abandoned {
             let reason = manifest.reason.as_deref().unwrap_or("no reason given");
-            return Err(not_there(&format!("it was given up: {reason}")));
+            return Err(not_there(backup, format!("it was given up: {reason}")).while_doing(doing));
         }
-        BackupReader::resolve(vault, manifest).await.map_err(|error| error.while_doing(doing()))
+        BackupReader::resolve(vault, manifest).await.map_err(|error| error.while_doing(doing))
     }
 
     /// A reader of a backup whose manifest was read before; what was too long for the manifest is put back.
@@ -155,15 +146,17 @@ impl BackupReader {
     /// As [`open`](Self::open) and [`ArtifactReader::next`]; but without a private key the stored bytes alone are checked.
     pub async fn verify(&self, artifact: &Artifact, task: &Task) -> Result<Verified> {
         let stored_bytes = artifact.stored.bytes;
-        if artifact.codecs.contains(&Codec::Age) && !self.has_identity() {
+        if !self.can_open(artifact) {
             let check = async { Plan::new(&self.vault, artifact, None, None).await?.check_stored().await };
             task.guard(check).await.map_err(|error| reading(&artifact.name, error))?;
+            task.progress.add_bytes(stored_bytes);
             return Ok(Verified { stored_bytes, plain_bytes: None });
         }
         let mut reader = self.open(artifact, task).await?;
         let mut plain_bytes = 0;
         while let Some(chunk) = reader.next().await? {
             plain_bytes += chunk.len() as u64;
+            task.progress.add_bytes(chunk.len() as u64);
         }
         Ok(Verified { stored_bytes, plain_bytes: Some(plain_bytes) })
     }
@@ -212,8 +205,11 @@ impl BackupReader {
         sha256.cloned().map(Some).ok_or_else(missing)
     }
 
-    fn has_identity(&self) -> bool {
-        self.vault.encryption.as_ref().is_some_and(|encryption| encryption.identity_file.is_some())
+    /// Whether it is in plain, or a private key is configured that may decrypt it.
+    pub fn can_open(&self, artifact: &Artifact) -> bool {
+        let encryption = self.vault.encryption.as_ref();
+        !artifact.codecs.contains(&Codec::Age)
+            || encryption.is_some_and(|encryption| encryption.identity_file.is_some())
     }
 
     async fn identities(&self, artifact: &Artifact) -> Result<Option<Identities>> {
@@ -299,6 +295,13 @@ impl ArtifactReader {
 
 fn reading(artifact: &str, error: Error) -> Error {
     error.while_doing(format!("reading artifact {artifact}"))
+}
+
+impl Verified {
+    /// How many bytes were compared: plain ones, else stored ones.
+    pub fn bytes(&self) -> u64 {
+        self.plain_bytes.unwrap_or(self.stored_bytes)
+    }
 }
 
 impl fmt::Display for Verified {

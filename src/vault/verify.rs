@@ -24,8 +24,10 @@ pub struct Verification {
     pub outcome: Outcome,
     /// One line per artifact.
     pub checks: Vec<Checked>,
-    /// Plain bytes that were read.
+    /// Bytes that agree: plain ones; of what no private key was there for, stored ones.
     pub bytes: u64,
+    /// Whether all could be looked into; else the stored bytes alone of some were checked.
+    pub inside: bool,
     /// How long it took, in seconds.
     pub took_s: f64,
 }
@@ -33,8 +35,9 @@ pub struct Verification {
 /// Reads all of `reader`'s backup, under a hold, and records what was found as a proof.
 ///
 /// # Errors
-/// Whatever kept it from looking (the store does not answer, no private key): then nothing is recorded, since an
-/// answer that did not come is not damage. Damage is no error here; it is the outcome.
+/// Whatever kept it from looking (the store does not answer): then nothing is recorded, since an answer that did not
+/// come is not damage. Damage is no error here; it is the outcome. Without a private key the stored bytes alone are
+/// checked, and the proof says so; what was found damaged before is then refused, since that may lie inside.
 pub async fn verify(reader: &BackupReader, task: &Task) -> Result<Verification> {
     let vault = &reader.vault;
     let held = hold::hold_for(vault, &reader.manifest.backup(), "verify", task).await?;
@@ -43,12 +46,12 @@ pub async fn verify(reader: &BackupReader, task: &Task) -> Result<Verification> 
         Ok(found) => record(vault, found, task).await,
         Err(_) => Ok(()),
     };
-    let released = held.release().await;
-    let found = found?;
+    // A hold that could not be released ends by itself; that is no reason to deny what was found.
+    if let Err(error) = held.release().await {
+        tracing::warn!(%error, "a hold stays until its own end");
+    }
     recorded?;
-    // A hold that could not be released ends by itself, but it is no reason to deny what was found.
-    released.or_else(|error| if error.is_retryable() { Ok(()) } else { Err(error) })?;
-    Ok(found)
+    found
 }
 
 /// Reads all of `reader`'s backup and tells what it found; writes nothing, so it works on a vault that is read-only. The
@@ -59,6 +62,15 @@ pub async fn verify(reader: &BackupReader, task: &Task) -> Result<Verification> 
 pub async fn check(reader: &BackupReader, task: &Task) -> Result<Verification> {
     let manifest = &reader.manifest;
     let began = task.clock.monotonic();
+    let sealed = |artifact: &Artifact| !reader.can_open(artifact);
+    let inside = !manifest.artifacts.iter().any(sealed);
+    if !inside {
+        task.guard(ensure_not_damaged(&reader.vault, &manifest.backup())).await.map_err(|error| {
+            error.hint(
+                "only a look inside can tell otherwise: set `encryption.identity_file`, and verify again",
+            )
+        })?;
+    }
     let mut checks = Vec::new();
     for missing in task.guard(missing_objects(&reader.vault, manifest)).await? {
         checks.push(checked("objects", "all there, with their sizes", missing, false));
@@ -78,26 +90,18 @@ pub async fn check(reader: &BackupReader, task: &Task) -> Result<Verification> {
         outcome,
         checks,
         bytes,
+        inside,
         took_s: (task.clock.monotonic() - began).as_secs_f64(),
     })
 }
 
-/// Reads one artifact to its end; damage is a failed check, anything else an error.
+/// Reads one artifact to its end; damage is a failed check, anything else an error. Tells how many bytes agree.
 async fn check_artifact(reader: &BackupReader, artifact: &Artifact, task: &Task) -> Result<(Checked, u64)> {
-    let mut bytes = 0;
-    let read = async {
-        let mut plain = reader.open(artifact, task).await?;
-        while let Some(chunk) = plain.next().await? {
-            bytes += chunk.len() as u64;
-            task.progress.add_bytes(chunk.len() as u64);
-        }
-        Ok(())
-    };
-    let expected = format!("{} bytes, sha256 {}", artifact.plain.bytes, artifact.plain.sha256);
-    let check = match task.guard(read).await {
-        Ok(()) => checked(&artifact.name, &expected, expected.clone(), true),
+    let expected = format!("{} stored bytes, sha256 {}", artifact.stored.bytes, artifact.stored.sha256);
+    let (check, bytes) = match task.guard(reader.verify(artifact, task)).await {
+        Ok(verified) => (checked(&artifact.name, &expected, verified.to_string(), true), verified.bytes()),
         Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
-            checked(&artifact.name, &expected, error.to_string(), false)
+            (checked(&artifact.name, &expected, error.to_string(), false), 0)
         }
         Err(error) => return Err(error),
     };

@@ -133,9 +133,9 @@ impl BackupWriter {
         }
     }
 
-    /// Says which generation of the leader writes.
-    pub fn led_by(mut self, generation: u64) -> Self {
-        self.leader_generation = Some(generation);
+    /// Says which generation of the leader writes; none where nobody leads.
+    pub fn led_by(mut self, generation: Option<u64>) -> Self {
+        self.leader_generation = generation;
         self
     }
 

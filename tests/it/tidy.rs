@@ -1,4 +1,4 @@
-//! The tidy test holds the house (DESIGN sections 2 and 11). Each rule is shown to find what it is for.
+//! The tidy test holds the house (`docs/architecture.md`, `docs/invariants.md`). Each rule is shown to find what it is for.
 
 mod code;
 mod docs;

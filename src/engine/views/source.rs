@@ -239,6 +239,7 @@ impl Facts<'_> {
         problems
     }
 
+    /// Of several series no pause is longer than in the densest of them.
     fn longest_age(&self) -> Option<SignedDuration> {
         let interval = self.backups().filter_map(|line| line.interval(self.now)).min()?;
         Some(interval * INTERVALS)

@@ -90,6 +90,12 @@ impl Topology {
         Ok(Topology { shards, moving, text: text.to_owned() })
     }
 
+    /// A cluster has no name of its own. The least of the ids of its nodes stays the same through failovers, moved slots
+    /// and added nodes; only when that one node is forgotten, the cluster is another one to us.
+    pub fn least_id(&self) -> Option<&str> {
+        self.text.lines().filter_map(|line| line.split_whitespace().next()).min()
+    }
+
     /// The slots that nobody serves.
     pub fn unserved(&self) -> Vec<Range> {
         let mut ranges: Vec<Range> =

@@ -5,6 +5,7 @@ use std::net::{IpAddr, UdpSocket};
 use super::address::Address;
 use super::config::{Place, Settings};
 use super::connection::Connection;
+use super::origin;
 use super::pipeline::slots::SlotMap;
 use super::sentinel;
 use super::server::{self, Server};
@@ -37,7 +38,9 @@ impl Estate {
             let slots = SlotMap::single(address.clone());
             return Ok(Estate { address, identity: Identity { id, label }, server: first, slots });
         }
-        let (slots, id) = (SlotMap::ask(&mut link).await?, cluster_id(&mut link).await?);
+        let topology = origin::topology(&mut link, settings).await?;
+        let least = topology.least_id().ok_or_else(|| no_masters(&address))?;
+        let (slots, id) = (SlotMap::of(&topology), format!("redis-cluster:{least}"));
         let mut masters = Vec::new();
         for node in slots.nodes() {
             let mut link = Connection::open(node, &settings.access, clock).await?;
@@ -78,15 +81,6 @@ async fn master(settings: &Settings, clock: &SharedClock) -> Result<Address> {
 
 fn no_masters(address: &Address) -> Error {
     Error::new(Kind::Unready, format!("asking {address} for the masters of its cluster"), "it knows none")
-}
-
-/// A cluster has no name of its own. The least of the ids of its nodes stays the same through failovers, moved slots
-/// and added nodes; only when that one node is forgotten, the cluster is another one to us.
-async fn cluster_id(link: &mut Connection) -> Result<String> {
-    let nodes = link.ask(&["CLUSTER", "NODES"]).await?.text().unwrap_or_default();
-    let least = nodes.lines().filter_map(|line| line.split(' ').next()).min();
-    let address = &link.address;
-    least.map(|id| format!("redis-cluster:{id}")).ok_or_else(|| no_masters(address))
 }
 
 /// The address from which packets to a host go out; nothing is sent.

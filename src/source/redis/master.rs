@@ -67,7 +67,7 @@ pub struct Offer {
 pub struct Patience {
     /// From `REPLICAOF` until the right caller has said what it wants. A server dials at once, or within its next second.
     pub dial: Duration,
-    /// Between two steps of a caller's handshake.
+    /// For a caller's whole handshake: who only talks keeps the target out no longer.
     pub handshake: Duration,
     /// Without a byte taken or heard, once the transfer began: the default `repl-timeout`, by which a real master and
     /// a real replica give each other up.
@@ -161,7 +161,7 @@ impl Master {
                 () = self.clock.sleep(left) => return Err(self.nobody_came(&turned_away)),
             };
             let refusal = if self.guest.addresses.contains(&from) {
-                match self.greet(link, listener.tls.as_ref()).await {
+                match self.within_handshake(self.greet(link, listener.tls.as_ref())).await {
                     Ok(session) => return Ok(session),
                     Err(refusal) => refusal.why().to_owned(),
                 }
@@ -178,15 +178,13 @@ impl Master {
     async fn greet(&self, link: tokio::net::TcpStream, tls: Option<&TlsAcceptor>) -> Result<Session> {
         let link: Link = match tls {
             None => Box::new(link),
-            Some(tls) => {
-                Box::new(self.within_handshake(async { tls.accept(link).await.doing(DOING) }).await?)
-            }
+            Some(tls) => Box::new(tls.accept(link).await.doing(DOING)?),
         };
         let (input, mut out) = tokio::io::split(link);
         let mut commands = Commands::new(input);
         let mut logged_in = false;
         loop {
-            let words = match self.within_handshake(commands.next()).await? {
+            let words = match commands.next().await? {
                 Heard::Keepalive => continue,
                 Heard::Command(words) => words,
                 Heard::End => return Err(Error::new(Kind::Protocol, DOING, "it hung up in the handshake")),
@@ -196,7 +194,7 @@ impl Master {
                 Answer::Reply(reply) => (reply, None),
                 Answer::Refuse(reply, why) => (reply, Some(why)),
             };
-            self.within_handshake(async { out.write_all(reply.as_bytes()).await.doing(DOING) }).await?;
+            out.write_all(reply.as_bytes()).await.doing(DOING)?;
             if let Some(why) = why {
                 return Err(Error::new(Kind::Denied, DOING, why));
             }
@@ -204,8 +202,8 @@ impl Master {
     }
 
     async fn within_handshake<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let silent = || Err(Error::new(Kind::Timeout, DOING, "it fell silent in the handshake"));
-        within(&*self.clock, self.patience.handshake, work, silent).await
+        let late = || Err(Error::new(Kind::Timeout, DOING, "its handshake took too long"));
+        within(&*self.clock, self.patience.handshake, work, late).await
     }
 
     async fn send(&self, mut out: WriteHalf<Link>, offer: Offer, sent: &Sent) -> Result<()> {

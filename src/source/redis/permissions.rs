@@ -13,8 +13,8 @@ const LOOK: &str = "+info +cluster|nodes +config|get +pubsub|numsub";
 const SENTINEL: &str = "+sentinel|get-master-addr-by-name +sentinel|slaves";
 
 /// To be followed, to look before and after, and for the way by `RESTORE` commands.
-const RESTORE: &str = "+ping +info +config|get +client|info +command|info +pubsub|numsub +cluster +select +dbsize \
-                       +replicaof +restore +del +flushall +function";
+const RESTORE: &str = "+info +config|get +client|info +command|info +pubsub|numsub +cluster|nodes +select \
+                       +replicaof +restore +flushall +function|dump +function|flush +function|load";
 
 /// The lines for a Redis with these settings.
 pub fn permissions(settings: &Settings) -> Vec<Permission> {

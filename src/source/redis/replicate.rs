@@ -137,11 +137,7 @@ impl Follower {
     async fn release(&self) -> Result<()> {
         let began = self.clock.monotonic();
         loop {
-            let error = match self.try_release().await {
-                Ok(true) => return Ok(()),
-                Ok(false) => continue,
-                Err(error) => error,
-            };
+            let Err(error) = self.try_release().await else { return Ok(()) };
             let limit = match error.kind() {
                 Kind::Denied => Duration::ZERO,
                 Kind::Unready => LOADING,
@@ -157,17 +153,20 @@ impl Follower {
         }
     }
 
-    async fn try_release(&self) -> Result<bool> {
+    async fn try_release(&self) -> Result<()> {
         let mut link = self.connect().await?;
+        if self.follows(&mut link).await? == Follows::Us {
+            link.ask(&["REPLICAOF", "NO", "ONE"]).await?;
+        }
         match self.follows(&mut link).await? {
-            Follows::Us => {
-                link.ask(&["REPLICAOF", "NO", "ONE"]).await?;
-                Ok(false)
-            }
-            Follows::Nobody => Ok(true),
+            Follows::Nobody => Ok(()),
             Follows::Another(master) => {
                 tracing::warn!(server = %self.address, %master, "it follows somebody else, and is left so");
-                Ok(true)
+                Ok(())
+            }
+            Follows::Us => {
+                let why = "it said yes to REPLICAOF NO ONE, and follows us still";
+                Err(Error::new(Kind::Conflict, format!("asking {}", self.address), why))
             }
         }
     }

@@ -24,7 +24,6 @@ use crate::error::{Error, Kind, Result};
 use crate::source::{Check, Identity, RestorePlan, Restored, Target, Wish};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
-use crate::vault::manifest::Contents;
 use crate::vault::reader::BackupReader;
 
 /// A Redis, a Valkey or a cluster of them that is restored into.
@@ -146,9 +145,13 @@ impl Target for RedisTarget {
         restored.map_err(|error| error.while_doing(doing))
     }
 
-    async fn compare(&self, expected: &Contents, task: &Task) -> Result<Vec<Check>> {
-        let estate = task.guard(Estate::ask(&self.settings, None, &task.clock)).await?;
-        Ok(compare::compare(expected, &estate.server))
+    async fn compare(&self, from: &BackupReader, task: &Task) -> Result<Vec<Check>> {
+        let expected = from.contents(task).await?;
+        let survey = self.survey(from, task).await?;
+        let Estate { server, .. } = task.guard(Estate::ask(&self.settings, None, &task.clock)).await?;
+        // By a clock that is ahead of ours, more has ended.
+        let now = server.now.into_iter().fold(task.clock.now(), Timestamp::max);
+        Ok(compare::compare(&expected, &survey.ended(now), &server))
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+
 use super::connection::Connection;
 use super::master::Login;
 use super::rdb::Dialect;
@@ -88,6 +90,8 @@ pub struct Server {
     pub product: Product,
     /// Its version.
     pub version: Version,
+    /// What its clock shows.
+    pub now: Option<Timestamp>,
     /// Of this process: another one after a restart.
     pub run_id: String,
     /// Whether it is a node of a cluster.
@@ -182,6 +186,11 @@ impl Server {
         Server {
             product,
             version,
+            now: info
+                .text("server_time_usec")
+                .parse()
+                .ok()
+                .and_then(|at| Timestamp::from_microsecond(at).ok()),
             run_id: info.text("run_id").to_owned(),
             cluster: info.text("cluster_enabled") == "1" || info.text("redis_mode") == "cluster",
             follows,
@@ -311,6 +320,7 @@ impl Server {
         self.newest_rdb = self.newest_rdb.min(other.newest_rdb);
         self.bulk_max = self.bulk_max.min(other.bulk_max);
         self.replicas += other.replicas;
+        self.now = self.now.max(other.now);
         self.libraries = self.libraries.max(other.libraries);
         self.loading |= other.loading;
         self.failover |= other.failover;

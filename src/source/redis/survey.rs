@@ -1,5 +1,9 @@
 //! The whole walk of a backup before a restore: every byte is hashed and parsed before the target hears a word.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
 use super::rdb::{Entry, Summary, Visitor, Walker};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
@@ -31,6 +35,38 @@ pub struct Shard {
     pub type_codes: [u64; 256],
     /// Which values are long.
     pub long_values: LongValues,
+    /// When keys with a time to live end, by database.
+    pub endings: BTreeMap<u32, Endings>,
+}
+
+/// When keys end, as seen at one moment: how many by then, and how many in each doubling of the milliseconds after it.
+/// So it stays small whatever the data is, and what it tells of a later moment is right to a factor of two in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endings {
+    seen_at_ms: i64,
+    by_time_left: [u64; 64],
+}
+
+impl Endings {
+    /// None yet, as seen at `now`.
+    pub fn seen_at(now: Timestamp) -> Self {
+        Endings { seen_at_ms: now.as_millisecond(), by_time_left: [0; 64] }
+    }
+
+    /// Counts a key that ends then, in milliseconds since the Unix epoch.
+    pub fn note(&mut self, expire_at_ms: i64) {
+        self.by_time_left[self.doubling(expire_at_ms)] += 1;
+    }
+
+    /// So many keys have ended by `now`, at most.
+    pub fn by(&self, now: Timestamp) -> u64 {
+        self.by_time_left[..=self.doubling(now.as_millisecond())].iter().sum()
+    }
+
+    fn doubling(&self, at_ms: i64) -> usize {
+        let after = at_ms.saturating_sub(self.seen_at_ms).max(0);
+        (i64::BITS - after.leading_zeros()) as usize
+    }
 }
 
 /// The lengths of long values, by the position of their keys in the file, from 0.
@@ -93,7 +129,7 @@ pub async fn survey(from: &BackupReader, task: &Task) -> Result<Survey> {
 
 async fn walk(from: &BackupReader, artifact: &Artifact, task: &Task) -> Result<Shard> {
     let mut walker = Walker::new();
-    let mut notes = Notes { position: 0, type_codes: [0; 256], long_values: LongValues::default() };
+    let mut notes = Notes::new(task.clock.now());
     let mut bytes = from.open(artifact, task).await?;
     while let Some(chunk) = bytes.next().await? {
         let taken = walker.feed(&chunk, &mut notes)?;
@@ -104,19 +140,31 @@ async fn walk(from: &BackupReader, artifact: &Artifact, task: &Task) -> Result<S
         }
     }
     let summary = walker.finish()?;
-    let Notes { type_codes, long_values, .. } = notes;
-    Ok(Shard { artifact: artifact.clone(), summary, type_codes, long_values })
+    let Notes { type_codes, long_values, endings, .. } = notes;
+    Ok(Shard { artifact: artifact.clone(), summary, type_codes, long_values, endings })
 }
 
 struct Notes {
+    now: Timestamp,
     position: u64,
     type_codes: [u64; 256],
     long_values: LongValues,
+    endings: BTreeMap<u32, Endings>,
+}
+
+impl Notes {
+    fn new(now: Timestamp) -> Self {
+        let (long_values, endings) = Default::default();
+        Notes { now, position: 0, type_codes: [0; 256], long_values, endings }
+    }
 }
 
 impl Visitor for Notes {
     fn entry_begin(&mut self, entry: &Entry<'_>) {
         self.type_codes[usize::from(entry.type_code)] += 1;
+        if let Some(at) = entry.expire_at_ms {
+            self.endings.entry(entry.db).or_insert_with(|| Endings::seen_at(self.now)).note(at);
+        }
     }
 
     fn entry_end(&mut self, length: u64) {
@@ -134,6 +182,15 @@ impl Survey {
     /// Keys in all RDBs.
     pub fn keys(&self) -> u64 {
         self.shards.iter().map(|shard| shard.summary.keys()).sum()
+    }
+
+    /// How many keys of each database have ended by `now`, at most.
+    pub fn ended(&self, now: Timestamp) -> BTreeMap<u32, u64> {
+        let mut ended = BTreeMap::new();
+        for (db, endings) in self.shards.iter().flat_map(|shard| &shard.endings) {
+            *ended.entry(*db).or_default() += endings.by(now);
+        }
+        ended
     }
 
     /// Function libraries; every shard of a cluster has the same ones.

@@ -1,5 +1,7 @@
 //! Reads manifests and marks, and says exactly what is wrong with one that cannot be read.
 
+use std::fmt::Display;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -19,9 +21,14 @@ pub async fn read_manifest(vault: &Vault, backup: &BackupRef) -> Result<Manifest
     let key = layout::manifest(backup);
     match vault.store.get(&key).await? {
         Some(bytes) => parse_manifest(vault, &key, &bytes),
-        None => Err(Error::new(Kind::NotFound, format!("opening {backup}"), "there is no such backup")
-            .hint("`tidekeeper backups` lists what there is")),
+        None => Err(not_there(backup, "there is no such backup")),
     }
+}
+
+/// The refusal of a backup that does not exist, or not any more.
+pub fn not_there(backup: &BackupRef, why: impl Display) -> Error {
+    Error::new(Kind::NotFound, format!("looking for {}", layout::manifest(backup)), why)
+        .hint(format!("`tidekeeper backups {}` lists what there is", backup.source))
 }
 
 /// What of the objects that `manifest` names is not there, or not with its size. Empty means restorable.

@@ -69,6 +69,7 @@ async fn backups_are_listed_page_by_page_and_shown() {
     let shown = daemon.get("/v1/backups/redis-main/latest").await;
     assert_eq!(&shown["backup"]["backup"], names[0]);
     assert_eq!(shown["manifest"]["status"], "complete");
+    assert_eq!(shown["manifest"]["leader_generation"], 1, "it says under whom it was made");
     let reply =
         daemon.call(Method::GET, "/v1/backups/redis-main/20200101T000000Z-000000").send().await.unwrap();
     problem_of(reply, StatusCode::NOT_FOUND, "not-found").await;

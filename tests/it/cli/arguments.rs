@@ -104,6 +104,11 @@ async fn permissions_of_a_bucket_are_a_policy() {
     let actions = policy["Statement"][0]["Action"].as_array().expect("a list");
     assert!(actions.contains(&"s3:PutObjectRetention".into()), "{policy}");
     assert_eq!(policy["Statement"][2]["Resource"], "arn:k");
+    let text = policy.to_string();
+    assert!(
+        !text.contains("ListMultipartUploadParts") && !text.contains("GetBucketObjectLock"),
+        "never asked"
+    );
 }
 
 #[tokio::test]

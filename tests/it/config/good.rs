@@ -47,7 +47,6 @@ encryption: {{ recipients: {RECIPIENTS}, identity_file: age.key }}
 limits: {{ spool_dir: spool, spool_max: 1GiB, upload_rate: 1000000, concurrent_runs: 4 }}
 sources: [{{ name: a, redis: &part {{ url: u, password: '${{PASSWORD}}' }} }}]
 targets: [{{ name: b, mongodb: *part }}]
-runbooks: runbooks/
 api: {{ listen: '[::1]:0' }}
 "
     );
@@ -97,7 +96,6 @@ time_zone: Europe/Berlin
 backup:
   - { name: six-hourly, cron: '0 */6 * * MON-FRI', jitter: 5m, deadline: 2h, missed: skip }
   - { name: often, every: 5s }
-drill: [{ name: weekly, cron: '0 3 * * 0' }]
 retention: { keep_within: 14d, yearly: 2, grace: 36h }
 suspend: true
 ";
@@ -110,7 +108,6 @@ suspend: true
     assert_eq!((first.jitter.as_secs(), first.deadline.as_secs()), (300, 7_200));
     assert_eq!((&second.when, second.missed), (&When::Every(Duration::from_secs(5)), Missed::RunOnce));
     assert_eq!((second.jitter.as_secs(), second.deadline.as_secs()), (0, 3_600));
-    assert_eq!(schedule.drill.len(), 1);
     let expected = Retention {
         keep_within: Duration::from_secs(14 * 86_400),
         yearly: 2,

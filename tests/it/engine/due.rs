@@ -176,6 +176,28 @@ fn a_run_is_of_its_source_its_action_its_series_and_its_time() {
     assert!(others.iter().all(|other| *other != run));
 }
 
+/// Over a weekend nothing is late, and neither is anything after it.
+#[test]
+fn the_interval_of_a_series_is_its_longest_pause() {
+    let interval = |cron_text: &str, now: &str| {
+        let timetable = Timetable::new(&[cron("a", cron_text, "UTC")]).unwrap();
+        timetable.lines[0].interval(instant(now)).unwrap().as_hours()
+    };
+    // 2026-11-21 is a Saturday.
+    for now in
+        ["2026-11-20T10:00:00Z", "2026-11-22T10:00:00Z", "2026-11-23T10:00:00Z", "2026-11-26T10:00:00Z"]
+    {
+        assert_eq!(interval("0 9 * * 1-5", now), 72, "{now}");
+        assert_eq!(interval("0 9 * * *", now), 24, "{now}");
+    }
+    assert_eq!(interval("0 9,10 * * *", "2026-11-21T09:30:00Z"), 23);
+    let hourly = Timetable::new(&[every("a", 3_600)]).unwrap();
+    assert_eq!(
+        hourly.lines[0].interval(instant("2026-11-21T09:30:00Z")),
+        Some(SignedDuration::from_hours(1))
+    );
+}
+
 #[test]
 fn reordering_is_nothing_and_renaming_is_a_new_series() {
     let mut schedule = every("a", 60);

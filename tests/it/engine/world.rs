@@ -396,7 +396,6 @@ fn schedule(name: &str, when: When) -> Schedule {
             deadline: Duration::from_secs(3600),
             missed: Missed::RunOnce,
         }],
-        drill: Vec::new(),
         retention: Retention::default(),
         suspend: false,
     }

@@ -38,6 +38,18 @@ async fn bytes_are_read_back_from_a_file_without_a_name() {
 }
 
 #[tokio::test]
+async fn whoever_wants_no_file_makes_no_folder() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let folder = dir.path().join("spool");
+    let spool = spool(&folder, SystemClock::shared());
+    assert!(!folder.exists());
+    let file = spool.file().expect("a file");
+    assert!(folder.exists());
+    let mode = file.file().metadata().expect("its mode").mode();
+    assert_eq!(mode & 0o777, 0o600, "nobody else reads what waits there");
+}
+
+#[tokio::test]
 async fn released_bytes_go_back_to_the_disk_and_to_the_budget() {
     let dir = tempfile::tempdir().expect("a directory");
     let spool = spool(dir.path(), SystemClock::shared());
@@ -107,12 +119,11 @@ async fn a_spool_that_stays_full_is_an_error_that_names_the_limit() {
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_be_a_spool_is_refused_at_the_start() {
+async fn a_place_that_cannot_be_a_spool_is_refused_with_the_first_file() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("file");
     std::fs::write(&file, "").expect("a file");
-    let error =
-        Spool::new(&limits(&file.join("below")), SystemClock::shared()).expect_err("a file, no folder");
+    let error = spool(&file.join("below"), SystemClock::shared()).file().expect_err("a file, no folder");
     assert!(error.to_string().contains(file.to_str().expect("text")), "{error}");
     assert!(error.hint_text().is_some_and(|hint| hint.contains("spool_dir")), "{error:?}");
 

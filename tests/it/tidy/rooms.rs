@@ -1,4 +1,4 @@
-//! The order of the rooms (DESIGN section 2): a room imports only from rooms below its own line.
+//! The order of the rooms (`docs/architecture.md`): a room imports only from rooms below its own line.
 
 use super::code::{is_word, without_tests, words};
 use super::{File, Finding, files, holds, none, root, tells_apart};

@@ -201,9 +201,25 @@ async fn an_unknown_status_is_read_and_a_newer_format_is_not() {
     let error = BackupReader::open_backup(&scene.vault, &manifest.backup()).await.expect_err("too new");
     assert_eq!(error.kind(), Kind::Unsupported);
 
+    scene.replace(key.as_str(), Bytes::from_static(b"{\"format\": 2, \"artifacts\": {}}")).await;
+    let error = BackupReader::open_backup(&scene.vault, &manifest.backup()).await.expect_err("too new");
+    assert_eq!(error.kind(), Kind::Unsupported, "its fields are others, which is no damage");
+
     scene.replace(key.as_str(), Bytes::from_static(b"{")).await;
     let error = BackupReader::open_backup(&scene.vault, &manifest.backup()).await.expect_err("torn");
     assert_eq!(error.kind(), Kind::Damaged);
+}
+
+#[tokio::test]
+async fn a_manifest_under_another_id_is_not_that_backup() {
+    let scene = Scene::new();
+    let (first, _) = dump(&scene, &text(10)).await;
+    let (second, _) = dump(&scene, &text(20)).await;
+    let copied = scene.stored(layout::manifest(&first.backup()).as_str()).await;
+    scene.replace(layout::manifest(&second.backup()).as_str(), copied).await;
+    let error = BackupReader::open_backup(&scene.vault, &second.backup()).await.expect_err("a copy");
+    assert_eq!(error.kind(), Kind::Damaged);
+    assert!(error.why().contains(&first.backup().to_string()), "{error}");
 }
 
 #[tokio::test]

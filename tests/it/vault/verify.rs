@@ -8,6 +8,7 @@ use tidekeeper::vault::store::faults::{Fault, Method, Plan};
 use tidekeeper::vault::verify::{ensure_not_damaged, newest_proof, verify};
 
 use super::estate::{Estate, HOUR, PLAIN, stored};
+use super::scene::{Scene, text};
 
 async fn reader(vault: &Vault, backup: &BackupRef) -> BackupReader {
     BackupReader::open_backup(vault, backup).await.expect("opened")
@@ -70,6 +71,53 @@ async fn a_store_that_does_not_answer_proves_nothing() {
     }
     let catalog = estate.catalog().list(None).await.expect("a listing");
     assert!(catalog.rows[0].is_good());
+}
+
+#[tokio::test]
+async fn without_the_private_key_a_proof_says_that_nobody_looked_inside() {
+    let scene = Scene::new().encrypted();
+    let manifest = scene.write(&[("dump.rdb", text(10_000))]).await;
+    let backup = manifest.backup();
+    let keyless = reader(&scene.without_key(), &backup).await;
+    let found = verify(&keyless, &scene.task).await.expect("its stored bytes are there");
+    assert_eq!((found.outcome, found.inside), (Outcome::Verified, false));
+    let proof = newest_proof(&scene.vault, &backup).await.expect("read").expect("a proof");
+    let dump = proof.checks.iter().find(|check| check.name == "dump.rdb").expect("its check");
+    assert!(dump.found.contains("what is inside was not looked at"), "{dump:?}");
+
+    let found = verify(&reader(&scene.vault, &backup).await, &scene.task).await.expect("verified");
+    assert_eq!((found.outcome, found.inside), (Outcome::Verified, true));
+    assert!(found.checks.iter().all(|check| check.found.contains("plain bytes agree")), "{found:?}");
+}
+
+#[tokio::test]
+async fn without_the_private_key_damage_is_not_taken_back() {
+    let scene = Scene::new().encrypted();
+    let manifest = scene.write(&[("dump.rdb", text(10_000))]).await;
+    let dump = manifest.artifacts.iter().find(|artifact| artifact.name == "dump.rdb").expect("it");
+    let whole = scene.stored(&dump.key).await;
+    scene.replace(&dump.key, whole.slice(1..)).await;
+    let keyless = reader(&scene.without_key(), &manifest.backup()).await;
+    let found = verify(&keyless, &scene.task).await.expect("damage is an outcome");
+    assert_eq!(found.outcome, Outcome::Damaged);
+    scene.replace(&dump.key, whole).await;
+    let error = verify(&keyless, &scene.task).await.expect_err("it may lie inside");
+    assert_eq!(error.kind(), Kind::Damaged);
+    assert!(error.hint_text().is_some_and(|hint| hint.contains("identity_file")), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_stays_denies_no_verification() {
+    let estate = Estate::new();
+    let backup = estate.backup("complete").await;
+    let plan = Plan::new(estate.clock.clone());
+    for nth in 1..50 {
+        plan.on(Method::Delete, nth, Fault::Before(Kind::Denied));
+    }
+    let (vault, _) = estate.through(plan);
+    let found = verify(&reader(&vault, &backup).await, &estate.task()).await.expect("verified");
+    assert_eq!(found.outcome, Outcome::Verified);
+    assert_eq!(estate.keys("holds/").await.len(), 1, "it ends by itself");
 }
 
 #[tokio::test(start_paused = true)]

@@ -327,7 +327,7 @@ async fn omissions_make_a_backup_partial() {
     let scene = Scene::new();
     let omissions = vec![Omission { what: "functions".into(), why: "no right".into() }];
     let capture = Capture { omissions, ..Capture::default() };
-    let writer = scene.writer(&scene.backup()).led_by(4);
+    let writer = scene.writer(&scene.backup()).led_by(Some(4));
     let manifest = writer.commit(capture.clone(), Status::Complete, None).await.expect("committed");
     assert_eq!((manifest.status, manifest.leader_generation), (Status::Partial, Some(4)));
     let suspect = scene.writer(&scene.backup()).commit(capture, Status::Suspect, Some("empty".into())).await;

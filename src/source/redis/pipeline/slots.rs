@@ -1,9 +1,7 @@
 //! Which server of a cluster holds a key.
 
-use crate::error::{Error, Kind, Result};
 use crate::source::redis::address::Address;
-use crate::source::redis::connection::Connection;
-use crate::source::redis::reply::Reply;
+use crate::source::redis::cluster::{Range, Topology};
 
 /// How many slots a cluster has.
 pub const SLOTS: usize = 16_384;
@@ -38,14 +36,11 @@ impl SlotMap {
         map
     }
 
-    /// Asks a node of a cluster.
-    pub async fn ask(link: &mut Connection) -> Result<SlotMap> {
-        let told = link.ask(&["CLUSTER", "SLOTS"]).await?;
-        let ranges: Option<Vec<_>> = told.items().iter().map(|row| range(row, &link.address)).collect();
-        ranges.map(SlotMap::new).ok_or_else(|| {
-            let doing = format!("asking {} for the slots of its cluster", link.address);
-            Error::new(Kind::Protocol, doing, "the answer to CLUSTER SLOTS makes no sense")
-        })
+    /// The masters of a cluster, under the addresses by which a backup finds them, too.
+    pub fn of(topology: &Topology) -> Self {
+        SlotMap::new(topology.shards.iter().flat_map(|shard| {
+            shard.ranges.iter().map(|Range(first, last)| (*first, *last, shard.master.address.clone()))
+        }))
     }
 
     /// How many servers there are.
@@ -73,19 +68,6 @@ impl SlotMap {
     pub fn uncovered(&self) -> usize {
         self.owner.iter().filter(|owner| **owner == NOBODY).count()
     }
-}
-
-/// `[first, last, [host, port, id, ..], replicas..]`; the host is nil, empty or `?` where a node does not know its own.
-fn range(row: &Reply, asked: &Address) -> Option<(u16, u16, Address)> {
-    let [first, last, master, ..] = row.items() else { return None };
-    let number = |reply: &Reply| reply.text()?.parse().ok();
-    let [host, port, ..] = master.items() else { return None };
-    let host = host.text().filter(|host| !matches!(host.as_str(), "" | "?"));
-    Some((
-        number(first)?,
-        number(last)?,
-        Address::new(host.unwrap_or_else(|| asked.host.clone()), number(port)?),
-    ))
 }
 
 /// The slot of a key: CRC16 of what stands in its first `{..}`, if that is not empty, else of all of it.

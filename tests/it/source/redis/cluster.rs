@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tidekeeper::error::Kind;
 use tidekeeper::source::redis::address::Address;
 use tidekeeper::source::redis::cluster::{Range, Topology};
+use tidekeeper::source::redis::pipeline::slots::SlotMap;
 use tidekeeper::source::redis::source::RedisSource;
 use tidekeeper::source::{Severity, Source};
 use tidekeeper::vault::manifest::{Level, Status};
@@ -44,6 +45,18 @@ fn a_map_is_read() {
 
     let by_name = read(NODES, true).expect("a map");
     assert_eq!(by_name.shards[1].master.address.to_string(), "two.redis:7000");
+    assert_eq!(by_name.least_id(), Some("aaaa"));
+}
+
+/// A certificate has names: so a restore dials the masters as a backup does.
+#[test]
+fn with_tls_keys_go_to_names() {
+    let slots = SlotMap::of(&read(NODES, true).expect("a map"));
+    let nodes: Vec<String> = slots.nodes().iter().map(ToString::to_string).collect();
+    assert_eq!(nodes, ["one.redis:7000", "two.redis:7000", "10.0.0.9:7000"]);
+    assert_eq!(slots.uncovered(), 1);
+    // The slots of these keys are 12182 and 5061.
+    assert_eq!((slots.server_of(b"foo"), slots.server_of(b"bar")), (2, 0));
 }
 
 #[test]

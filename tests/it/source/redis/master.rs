@@ -241,6 +241,20 @@ async fn strangers_are_turned_away_and_the_target_is_let_in() {
 }
 
 #[tokio::test]
+async fn who_only_talks_is_hung_up_on() {
+    let Scene { master, listener, port } = scene(guest(None)).await;
+    let served = master.serve(listener, offer(3, feed(vec![Ok("RDB".into())])));
+    let caller = async {
+        let mut link = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+        while link.write_all(b"PING\r\n").await.is_ok() && link.read_u8().await.is_ok() {}
+    };
+    let (served, ()) = tokio::join!(served, caller);
+    let error = served.expect_err("nobody else came");
+    assert_eq!(error.kind(), Kind::Unreachable);
+    assert!(error.why().contains("its handshake took too long"), "{error}");
+}
+
+#[tokio::test]
 async fn a_caller_from_elsewhere_gets_nothing() {
     let elsewhere = Guest { addresses: vec![IpAddr::from([10, 0, 0, 9])], ..guest(None) };
     let Scene { master, listener, port } = scene(elsewhere).await;

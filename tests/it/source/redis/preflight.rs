@@ -50,6 +50,7 @@ fn survey() -> Survey {
         summary: Default::default(),
         type_codes: [0; 256],
         long_values: Default::default(),
+        endings: Default::default(),
     };
     shard.summary.version = 10;
     shard.summary.highest_db = Some(9);

@@ -1,13 +1,18 @@
 //! Real servers are restored into, in every way, and interrupted in every way.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tidekeeper::config::secret::Secret;
 use tidekeeper::error::Kind;
 use tidekeeper::source::redis::address::Address;
-use tidekeeper::source::redis::config::Settings;
+use tidekeeper::source::redis::config::{Password, Settings};
 use tidekeeper::source::redis::master::Patience;
+use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::restore::RedisTarget;
+use tidekeeper::source::redis::survey::Endings;
 use tidekeeper::source::{RestorePlan, Severity, Target};
 use tidekeeper::vault::reader::BackupReader;
 
@@ -55,7 +60,7 @@ async fn replication_brings_the_same_data_however_the_target_loads() {
         assert_eq!(server.digest().await, digest, "{load}");
         assert_eq!(role(&server).await, "master");
         assert_eq!(info(&server, "number_of_libraries").await, "1");
-        let checks = target.compare(&backup.manifest.contents, &stage.task).await.expect("it compares");
+        let checks = target.compare(&backup, &stage.task).await.expect("it compares");
         assert_eq!(checks.iter().filter(|check| !check.passed).count(), 0, "{checks:?}");
         assert_eq!(checks.len(), 5);
     }
@@ -73,7 +78,7 @@ async fn commands_bring_the_same_data() {
     assert!(restored.omissions.is_empty(), "{:?}", restored.omissions);
     assert_eq!(server.digest().await, digest);
     assert_eq!(info(&server, "number_of_libraries").await, "1");
-    let checks = target.compare(&backup.manifest.contents, &stage.task).await.expect("it compares");
+    let checks = target.compare(&backup, &stage.task).await.expect("it compares");
     assert!(checks.iter().all(|check| check.passed), "{checks:?}");
 }
 
@@ -123,6 +128,58 @@ async fn the_target_logs_in_with_its_masterauth() {
         stage.restore(&target(&server), &backup, json!({})).await.expect("it restores");
         assert_eq!(server.digest().await, digest);
     }
+}
+
+/// The rights that the last line of `permissions` grants, as `INFO commandstats` names them.
+fn rights(line: &str) -> BTreeSet<String> {
+    line.split('+').skip(1).map(|right| right.trim().to_owned()).collect()
+}
+
+/// Which commands a server was sent.
+async fn obeyed(server: &RedisServer) -> Vec<String> {
+    let told: String = command(server, &["INFO", "commandstats"]).await;
+    let name = |line: &str| Some(line.strip_prefix("cmdstat_")?.split(':').next()?.to_owned());
+    told.lines().filter_map(name).collect()
+}
+
+#[tokio::test]
+async fn the_printed_rights_are_enough_and_each_is_used() {
+    let stage = Stage::new();
+    let (backup, digest) = backup(&stage).await;
+    let source = RedisServer::start(&[]).await;
+    script(&source, "redis.call('SET', 'key', 1)").await;
+    let one_db = stage.backup_of(&source).await;
+    let mut unused = BTreeSet::new();
+    let cases =
+        [(&backup, "replication", RedisServer::start(&[]).await), (&backup, "restore", filled().await)];
+    for (backup, way, server) in cases.into_iter().chain([(&one_db, "restore", cluster().await)]) {
+        let mut settings = settings(&server);
+        settings.access.username = Some("tidekeeper".to_owned());
+        settings.access.password = Some(Password::Given(Secret::new("secret")));
+        let line = permissions(&settings).pop().expect("a line").text.replace("PASSWORD", "secret");
+        let _: () = command(&server, &line.split(' ').collect::<Vec<_>>()).await;
+        let _: () = command(&server, &["CONFIG", "RESETSTAT"]).await;
+        let target = RedisTarget::new(settings);
+        let plan = stage.plan(&target, backup, json!({"way": way})).await.expect("a plan");
+        assert!(plan.findings.iter().all(|finding| !finding.advice.contains("allow")), "{:?}", plan.findings);
+        target.restore(backup, &plan, &stage.task).await.expect("it restores");
+        let expected = if std::ptr::eq(backup, &one_db) { source.digest().await } else { digest.clone() };
+        assert_eq!(server.digest().await, expected, "{way}");
+        if unused.is_empty() {
+            unused = rights(&line);
+        }
+        for command in obeyed(&server).await {
+            unused.remove(&command);
+        }
+    }
+    assert_eq!(unused, BTreeSet::new(), "granted, and never sent");
+}
+
+/// A server that has data and a library.
+async fn filled() -> RedisServer {
+    let server = RedisServer::start(&[]).await;
+    fill(&server).await;
+    server
 }
 
 #[tokio::test]
@@ -180,7 +237,7 @@ async fn keys_whose_time_has_come_are_left_out() {
         let restored = stage.restore(&target, &backup, json!({"way": way})).await.expect("it restores");
         assert!(restored.omissions.is_empty());
         wait_for("the key expires", LIMIT, async || command::<u64>(&server, &["DBSIZE"]).await == 1).await;
-        let checks = target.compare(&backup.manifest.contents, &stage.task).await.expect("it compares");
+        let checks = target.compare(&backup, &stage.task).await.expect("it compares");
         assert!(checks.iter().all(|check| check.passed), "{checks:?}");
         assert!(checks[1].found.starts_with("0: the time of 1 has come"), "{checks:?}");
     }
@@ -195,10 +252,43 @@ async fn a_comparison_finds_what_is_missing() {
     stage.restore(&target, &backup, json!({})).await.expect("it restores");
     let _: () = command(&server, &["DEL", "text"]).await;
     let _: () = command(&server, &["FUNCTION", "FLUSH"]).await;
-    let checks = target.compare(&backup.manifest.contents, &stage.task).await.expect("it compares");
+    let checks = target.compare(&backup, &stage.task).await.expect("it compares");
     let failed: Vec<&str> =
         checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
     assert_eq!(failed, ["keys without a time to live", "db0", "function libraries"]);
+}
+
+/// A time to live excuses nobody whose time has not come.
+#[tokio::test]
+async fn keys_with_time_left_may_not_be_missing() {
+    let stage = Stage::new();
+    let (backup, _) = backup(&stage).await;
+    let server = RedisServer::start(&[]).await;
+    let target = target(&server);
+    stage.restore(&target, &backup, json!({})).await.expect("it restores");
+    let _: () = command(&server, &["DEL", "soon"]).await;
+    let checks = target.compare(&backup, &stage.task).await.expect("it compares");
+    let failed: Vec<&str> =
+        checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
+    assert_eq!(failed, ["keys with a time to live", "db0"]);
+}
+
+#[test]
+fn endings_are_told_at_least() {
+    let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000);
+    let after = |ms: i64| now + SignedDuration::from_millis(ms);
+    let left = [-5, 0, 1, 900, 1_100, 60_000, 90_000_000];
+    let mut endings = Endings::seen_at(now);
+    left.iter().for_each(|left| endings.note(after(*left).as_millisecond()));
+    for passed in [-7, 0, 1, 2, 1_000, 59_999, 60_000, 1_000_000_000] {
+        let ended = left.iter().filter(|left| **left <= passed.max(0)).count() as u64;
+        let by_twice = left.iter().filter(|left| **left < 2 * passed.max(1)).count() as u64;
+        let told = endings.by(after(passed));
+        assert!((ended..=by_twice.max(ended)).contains(&told), "{told} within {passed} ms");
+    }
+    endings.note(i64::MAX);
+    endings.note(i64::MIN);
+    assert_eq!((endings.by(now), endings.by(Timestamp::MAX)), (3, 8));
 }
 
 /// A cluster of one node that has all slots.
