@@ -99,7 +99,7 @@ pub async fn live(seed: u64, plant: Option<Plant>) -> Story {
     }
     if world.truth.wrong().is_some() {
         for daemon in &world.daemons {
-            let health = format!("{:?} {:?}", daemon.engine.health(), daemon.engine.running());
+            let health = format!("{:?}", daemon.engine.health());
             world.truth.remark(&daemon.gate.id, health);
         }
     }

@@ -17,7 +17,7 @@ use tidekeeper::source::{
     Restored, Slice, Source, Target, Wish,
 };
 use tidekeeper::task::Task;
-use tidekeeper::vault::manifest::{Contents, Omission};
+use tidekeeper::vault::manifest::Omission;
 use tidekeeper::vault::reader::BackupReader;
 use tidekeeper::vault::writer::{BackupWriter, Capture};
 
@@ -193,7 +193,7 @@ impl Target for System {
         Ok(restored)
     }
 
-    async fn compare(&self, _: &Contents, _: &Task) -> Result<Vec<Check>> {
+    async fn compare(&self, _: &BackupReader, _: &Task) -> Result<Vec<Check>> {
         Ok(Vec::new())
     }
 }

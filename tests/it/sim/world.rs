@@ -128,7 +128,6 @@ fn schedule(dice: &mut Dice) -> Schedule {
             deadline: DEADLINE,
             missed: Missed::RunOnce,
         }],
-        drill: Vec::new(),
         retention: Retention {
             keep_within: minutes(if dice.chance(30) { 90 } else { 0 }),
             keep_last: 1 + dice.below(3) as u32,
