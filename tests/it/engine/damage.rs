@@ -1,9 +1,11 @@
 //! Objects that cannot be read: each is left alone, and stops nothing else.
 
+use tidekeeper::engine::guards::OpenAttempts;
 use tidekeeper::engine::run::RunId;
 use tidekeeper::engine::views::Filter;
 use tidekeeper::engine::work::Action;
-use tidekeeper::vault::layout;
+use tidekeeper::vault::layout::{self, BackupRef};
+use tidekeeper::vault::scrub::{Liveness, Writers};
 use tidekeeper::vault::store::{Key, Store};
 
 use super::world::{World, ask, every, instant, source};
@@ -78,4 +80,15 @@ async fn words_of_a_newer_build_are_no_damage() {
     assert_eq!(serde_json::to_value(view.why).unwrap()["by"], "other");
     let status = next.engine.status().await.unwrap();
     assert_eq!(status.problems, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_wrote_a_backup_is_unknown_while_a_claim_cannot_be_read() {
+    let world = World::new();
+    let backup = BackupRef { source: source("a"), id: "20261120T060000Z-000000".parse().unwrap() };
+    let alone = OpenAttempts::new(&world.vault()).liveness(&backup).await.unwrap();
+    assert!(matches!(alone, Liveness::Dead(_)), "{alone:?}");
+    spoil(&world).await;
+    let beside = OpenAttempts::new(&world.vault()).liveness(&backup).await.unwrap();
+    assert_eq!(beside, Liveness::Unknown);
 }

@@ -3,15 +3,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidekeeper::clock::{Clock, TestClock};
+use tidekeeper::engine::guards::OpenAttempts;
 use tidekeeper::engine::ledger;
 use tidekeeper::engine::run::{End, RunId, Started};
 use tidekeeper::engine::work::{Action, Status};
 use tidekeeper::error::Kind;
-use tidekeeper::vault::layout;
+use tidekeeper::vault::Vault;
+use tidekeeper::vault::layout::{self, BackupRef};
+use tidekeeper::vault::scrub::{Liveness, Writers};
 use tidekeeper::vault::store::Store;
 use tidekeeper::vault::store::faults::{Before, Call, Faults, Hook, Method};
 
-use super::world::{Act, World, ask, cron, every, instant};
+use super::world::{Act, World, ask, cron, every, instant, source};
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_whose_answer_was_lost_is_a_backup() {
@@ -134,4 +137,27 @@ async fn years_of_runs_keep_nothing_from_starting() {
     world.pass([&mut daemon], 150).await;
     let closed = ledger::read(&world.vault(), &abandoned).await.unwrap();
     assert_eq!(closed.finished().unwrap().outcome, End::Interrupted, "the search came to its end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_look_at_all_runs_tells_who_wrote_what_is_old() {
+    let world = World::new();
+    world.act("a", Act::Hang);
+    let store = Faults::around(Arc::new(world.store.clone()), Arc::new(Slow(world.clock.clone())));
+    let writers = OpenAttempts::new(&Vault::new(Arc::new(store), world.clock.clone(), None));
+    let began = world.clock.monotonic();
+    for hour in 10..20 {
+        let id = format!("20261120T{hour}0000Z-000000").parse().unwrap();
+        let alive = writers.liveness(&BackupRef { source: source("a"), id }).await.unwrap();
+        assert!(matches!(alive, Liveness::Dead(_)), "{alive:?}");
+    }
+    assert_eq!(world.clock.monotonic() - began, Duration::from_secs(20), "one listing for all of them");
+    let cli = world.process("cli", vec![]);
+    let order = ask(Action::Backup, "a", None);
+    tokio::select! {
+        _ = cli.run(&order) => panic!("it hangs"),
+        () = world.clock.sleep(Duration::from_secs(2)) => {}
+    }
+    let young = world.records().await[0].1.tries[0].started.backup().unwrap();
+    assert_eq!(writers.liveness(&young).await.unwrap(), Liveness::Alive, "claimed after that look");
 }
