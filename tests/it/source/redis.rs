@@ -1,5 +1,6 @@
 mod backup;
 mod cluster;
+mod compare;
 mod config;
 mod extract;
 mod faults;

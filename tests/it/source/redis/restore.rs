@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tidekeeper::config::secret::Secret;
 use tidekeeper::error::Kind;
@@ -12,7 +11,6 @@ use tidekeeper::source::redis::config::{Password, Settings};
 use tidekeeper::source::redis::master::Patience;
 use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::restore::RedisTarget;
-use tidekeeper::source::redis::survey::Endings;
 use tidekeeper::source::{RestorePlan, Severity, Target};
 use tidekeeper::vault::reader::BackupReader;
 
@@ -221,74 +219,6 @@ async fn what_does_not_fit_is_named() {
     let [omission] = restored.omissions.as_slice() else { panic!("{:?}", restored.omissions) };
     assert!(omission.why.starts_with("OOM"), "{omission:?}");
     assert!(omission.what.starts_with(&format!("{} keys (", 3020 - restored.items)), "{omission:?}");
-}
-
-#[tokio::test]
-async fn keys_whose_time_has_come_are_left_out() {
-    let stage = Stage::new();
-    let source = RedisServer::start(&[]).await;
-    script(&source, "redis.call('SET', 'stays', 1); redis.call('SET', 'goes', 1, 'PX', 400)").await;
-    let backup = stage.backup_of(&source).await;
-    wait_for("the key expires", LIMIT, async || command::<u64>(&source, &["EXISTS", "goes"]).await == 0)
-        .await;
-    for way in ["restore", "replication"] {
-        let server = RedisServer::start(&[]).await;
-        let target = target(&server);
-        let restored = stage.restore(&target, &backup, json!({"way": way})).await.expect("it restores");
-        assert!(restored.omissions.is_empty());
-        wait_for("the key expires", LIMIT, async || command::<u64>(&server, &["DBSIZE"]).await == 1).await;
-        let checks = target.compare(&backup, &stage.task).await.expect("it compares");
-        assert!(checks.iter().all(|check| check.passed), "{checks:?}");
-        assert!(checks[1].found.starts_with("0: the time of 1 has come"), "{checks:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_comparison_finds_what_is_missing() {
-    let stage = Stage::new();
-    let (backup, _) = backup(&stage).await;
-    let server = RedisServer::start(&[]).await;
-    let target = target(&server);
-    stage.restore(&target, &backup, json!({})).await.expect("it restores");
-    let _: () = command(&server, &["DEL", "text"]).await;
-    let _: () = command(&server, &["FUNCTION", "FLUSH"]).await;
-    let checks = target.compare(&backup, &stage.task).await.expect("it compares");
-    let failed: Vec<&str> =
-        checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
-    assert_eq!(failed, ["keys without a time to live", "db0", "function libraries"]);
-}
-
-/// A time to live excuses nobody whose time has not come.
-#[tokio::test]
-async fn keys_with_time_left_may_not_be_missing() {
-    let stage = Stage::new();
-    let (backup, _) = backup(&stage).await;
-    let server = RedisServer::start(&[]).await;
-    let target = target(&server);
-    stage.restore(&target, &backup, json!({})).await.expect("it restores");
-    let _: () = command(&server, &["DEL", "soon"]).await;
-    let checks = target.compare(&backup, &stage.task).await.expect("it compares");
-    let failed: Vec<&str> =
-        checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
-    assert_eq!(failed, ["keys with a time to live", "db0"]);
-}
-
-#[test]
-fn endings_are_told_at_least() {
-    let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000);
-    let after = |ms: i64| now + SignedDuration::from_millis(ms);
-    let left = [-5, 0, 1, 900, 1_100, 60_000, 90_000_000];
-    let mut endings = Endings::seen_at(now);
-    left.iter().for_each(|left| endings.note(after(*left).as_millisecond()));
-    for passed in [-7, 0, 1, 2, 1_000, 59_999, 60_000, 1_000_000_000] {
-        let ended = left.iter().filter(|left| **left <= passed.max(0)).count() as u64;
-        let by_twice = left.iter().filter(|left| **left < 2 * passed.max(1)).count() as u64;
-        let told = endings.by(after(passed));
-        assert!((ended..=by_twice.max(ended)).contains(&told), "{told} within {passed} ms");
-    }
-    endings.note(i64::MAX);
-    endings.note(i64::MIN);
-    assert_eq!((endings.by(now), endings.by(Timestamp::MAX)), (3, 8));
 }
 
 /// A cluster of one node that has all slots.
