@@ -28,6 +28,11 @@ const NO_TLS: &str = "does the server speak TLS on this port?";
 const ROOM_MIN: usize = 64 << 10;
 const ROOM: usize = 1 << 20;
 
+/// What a replica without its master waits for, and what ends that.
+pub const MASTERLESS: &str = "it is a replica whose master does not answer. If that is gone, or a restore into it was \
+     interrupted, it waits for a master that never comes: make sure that no restore runs (`tidekeeper runs`), send it \
+     `REPLICAOF NO ONE`, and restore again, since its data may be half";
+
 /// What bytes go through.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -237,9 +242,7 @@ impl Connection {
                 right(name)
             )),
             "LOADING" => error(Kind::Unready).hint("the server loads its data; try again when it has"),
-            "MASTERDOWN" | "NOMASTERLINK" => {
-                error(Kind::Unready).hint("this replica has lost its master; look at `INFO replication`")
-            }
+            "MASTERDOWN" | "NOMASTERLINK" => error(Kind::Unready).hint(MASTERLESS),
             "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSYKEY" => error(Kind::Unready),
             _ if text.contains("invalid password") || text.contains("invalid username-password") => {
                 error(Kind::Denied).hint("check username and password_file of this Redis")
