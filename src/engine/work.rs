@@ -97,6 +97,11 @@ impl Order {
     pub fn new(action: Action, source: Option<SourceName>) -> Self {
         Order { action, source, params: Value::Null }
     }
+
+    /// The backup that it names in its parameters, if it does.
+    pub fn backup(&self) -> Option<BackupRef> {
+        serde_json::from_value(self.params.get("backup")?.clone()).ok()
+    }
 }
 
 impl fmt::Display for Order {
