@@ -130,16 +130,28 @@ impl Restore {
 
     async fn execute(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
         task.step("preflight");
-        let Prepared { reader, target, plan } = prepare(&self.app, &self.target, &self.params, task).await?;
-        permit(&plan, self.params.confirm.as_deref())?;
-        attempt.claim(&plan.target.id, &plan.target.label).await?;
+        let ready = self.ready(task, attempt).await;
+        let Prepared { reader, target, plan } =
+            ready.map_err(|error| error.hint_first("the target was not touched"))?;
         let restored = target.restore(&reader, &plan, task).await?;
         task.step("compare");
         let checks = match restored.selected {
             true => Vec::new(),
-            false => target.compare(&reader.manifest.contents, task).await?,
+            false => target
+                .compare(&reader.manifest.contents, task)
+                .await
+                .map_err(|error| error.hint_first("the target holds all of the backup, and was not compared"))?,
         };
         Ok(outcome(&plan, &restored, &checks))
+    }
+
+    /// All that comes before the target is touched.
+    async fn ready(&self, task: &Task, attempt: &Attempt) -> Result<Prepared> {
+        let prepared = prepare(&self.app, &self.target, &self.params, task).await?;
+        permit(&prepared.plan, self.params.confirm.as_deref())?;
+        let target = &prepared.plan.target;
+        attempt.claim(&target.id, &target.label).await?;
+        Ok(prepared)
     }
 }
 
@@ -187,9 +199,7 @@ fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
     let blockers: Vec<_> =
         plan.blockers().map(|finding| format!("{} ({})", finding.what, finding.advice)).collect();
     if !blockers.is_empty() {
-        return Err(
-            Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched")
-        );
+        return Err(Error::new(Kind::Unsupported, doing(), blockers.join("; ")));
     }
     let hash = plan.hash();
     match confirm {

@@ -56,12 +56,12 @@ enum Again {
 impl Ending {
     /// What its own process says.
     pub(super) fn of(result: Result<Outcome>, stopped: Option<Reason>, steps: Vec<Step>) -> Self {
-        let failed = |outcome, again, error: Option<&Error>| Ending {
+        let failed = |outcome, again, error: &Error| Ending {
             outcome,
             status: None,
             summary: String::new(),
             detail: Value::Null,
-            error: error.map(Problem::from),
+            error: Some(Problem::from(error)),
             steps: steps.clone(),
             again,
         };
@@ -76,14 +76,14 @@ impl Ending {
                 again: Again::No,
             },
             (Err(error), Some(Reason::Asked)) if error.kind() == Kind::Cancelled => {
-                failed(End::Cancelled, Again::No, None)
+                failed(End::Cancelled, Again::No, &error)
             }
             (Err(error), Some(Reason::Shutdown)) if error.kind() == Kind::Cancelled => {
-                failed(End::Interrupted, Again::ByOthers, Some(&shut_down(&error)))
+                failed(End::Interrupted, Again::ByOthers, &shut_down(error))
             }
             (Err(error), _) => {
                 let again = if error.is_retryable() { Again::Yes } else { Again::No };
-                failed(End::Failed, again, Some(&error))
+                failed(End::Failed, again, &error)
             }
         }
     }
@@ -158,8 +158,12 @@ fn gone(order: &Order) -> Error {
     }
 }
 
-fn shut_down(error: &Error) -> Error {
-    Error::new(Kind::Cancelled, error.doing(), "the daemon was shut down")
+fn shut_down(error: Error) -> Error {
+    let told = Error::new(Kind::Cancelled, error.doing(), "the daemon was shut down");
+    match error.hint_text() {
+        Some(hint) => told.hint(hint),
+        None => told,
+    }
 }
 
 /// Ends an attempt: settles its backup, then writes its end. What counts is returned: somebody may have been faster.
