@@ -93,6 +93,8 @@ async fn a_flipped_bit_is_exit_code_5_and_is_not_restored() {
         (&"damaged".into(), &false.into())
     );
     cli.run(&["scrub", "--deep"]).await.exits(5);
+    let quick = cli.run(&["scrub"]).await.exits(5).stdout;
+    assert!(quick.contains("found damaged") && quick.contains(&backup), "{quick}");
 }
 
 #[tokio::test]
