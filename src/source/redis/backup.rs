@@ -287,8 +287,13 @@ fn position(position: &Position) -> BTreeMap<String, String> {
 }
 
 fn contents(taken: &[Taken]) -> Contents {
+    Contents { facts: facts(taken), ..counted(taken.iter().map(|taken| &taken.summary)) }
+}
+
+/// The keys of RDBs by database and type, without facts.
+pub fn counted<'a>(summaries: impl Iterator<Item = &'a Summary>) -> Contents {
     let mut databases: BTreeMap<u32, DbCounts> = BTreeMap::new();
-    for (db, counts) in taken.iter().flat_map(|taken| &taken.summary.databases) {
+    for (db, counts) in summaries.flat_map(|summary| &summary.databases) {
         databases.entry(*db).or_default().add(counts);
     }
     let mut namespaces: BTreeMap<String, Counts> = BTreeMap::new();
@@ -300,7 +305,7 @@ fn contents(taken: &[Taken]) -> Contents {
             *namespace.types.entry(value_type.name().to_owned()).or_default() += counts.of(value_type);
         }
     }
-    Contents { items: databases.values().map(DbCounts::keys).sum(), namespaces, facts: facts(taken) }
+    Contents { items: databases.values().map(DbCounts::keys).sum(), namespaces, facts: Map::new() }
 }
 
 /// What a pre-flight and an operator want to know; of a cluster, over all shards.

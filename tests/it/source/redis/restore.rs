@@ -481,6 +481,28 @@ async fn whoever_takes_the_target_away_keeps_it() {
     assert_eq!(info(&server, "master_port").await, port, "it is left with whom it follows");
 }
 
+#[tokio::test]
+async fn a_manifest_that_counts_otherwise_is_damage_before_the_target_is_touched() {
+    let stage = Stage::new();
+    let (backup, _) = backup(&stage).await;
+    let server = RedisServer::start(&[]).await;
+    let _: () = command(&server, &["SET", "old", "data"]).await;
+    let changes: [fn(&mut Contents); 3] = [
+        |contents| contents.items += 1,
+        |contents| contents.facts["expires"] = json!(0),
+        |contents| contents.namespaces.get_mut("db0").expect("it has keys").items -= 1,
+    ];
+    for change in changes {
+        let mut manifest = backup.manifest.clone();
+        change(&mut manifest.contents);
+        let changed = BackupReader::resolve(&stage.vault, manifest).await.expect("it is there");
+        let error = stage.restore(&target(&server), &changed, json!({})).await.expect_err("it is refused");
+        assert_eq!(error.kind(), Kind::Damaged, "{error:?}");
+        assert!(error.why().starts_with("its manifest says "), "{error:?}");
+    }
+    assert_eq!(command::<String>(&server, &["GET", "old"]).await, "data");
+}
+
 /// What an operator sees of a restore whose process was killed, and what brings the target back.
 #[tokio::test]
 async fn what_a_killed_restore_leaves_is_explained_by_the_next_plan() {
