@@ -514,6 +514,7 @@ async fn what_a_killed_restore_leaves_is_explained_by_the_next_plan() {
     let _: () = command(&server, &["REPLICAOF", "127.0.0.1", &gone]).await;
     let plan = stage.plan(&target(&server), &backup, json!({})).await.expect("a plan that says no");
     let blocker = plan.blockers().next().expect("it is a replica");
+    assert!(blocker.advice.starts_with("is a restore into it running (`tidekeeper runs"), "{blocker:?}");
     assert!(blocker.advice.contains("an earlier restore that was interrupted"), "{blocker:?}");
     assert!(blocker.advice.contains("`REPLICAOF NO ONE`"), "{blocker:?}");
     let _: () = command(&server, &["REPLICAOF", "NO", "ONE"]).await;
