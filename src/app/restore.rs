@@ -220,6 +220,7 @@ fn outcome(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Outcome
         checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
     let whole = failed.is_empty() && restored.omissions.is_empty();
     let checked = match failed.as_slice() {
+        [] if restored.selected => "a selection only, so nothing was compared".to_owned(),
         [] => format!("{} checks passed", checks.len()),
         names => format!("checks that failed: {}", names.join(", ")),
     };

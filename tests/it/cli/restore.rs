@@ -52,6 +52,16 @@ async fn an_empty_target_needs_none() {
 }
 
 #[tokio::test]
+async fn keys_that_nothing_matches_are_less_than_was_asked_for() {
+    let (server, cli, _) = changed().await;
+    let before = server.digest().await;
+    let none = cli.run(&["restore", "redis-main", "--keys", "nobody:*"]).await.exits(4).stdout;
+    assert!(none.contains("did not come back: keys that match nobody:*: the backup has none"), "{none}");
+    assert!(none.contains("so nothing was compared") && !none.contains("checks passed"), "{none}");
+    assert_eq!(server.digest().await, before);
+}
+
+#[tokio::test]
 async fn contradictions_are_wrong_usage() {
     let (_server, cli, _) = changed().await;
     for args in [
