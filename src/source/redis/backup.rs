@@ -101,7 +101,8 @@ async fn take(attached: Attached, name: String, task: &Task, out: &BackupWriter)
     }
     let mut artifact = out.artifact(&name, MEDIA_TYPE).map_err(Failure::Fatal)?;
     let copied = task.guard(async { Ok(copy_all(&mut transfer, &mut artifact, task).await) });
-    copied.await.map_err(Failure::Fatal)??;
+    let copied = copied.await;
+    copied.map_err(|error| Failure::Fatal(transfer.late(error)))??;
     let position = transfer.position.clone();
     let summary = task.guard(async { Ok(transfer.finish().await) }).await.map_err(Failure::Fatal)?;
     let summary = summary.map_err(Failure::Server)?;

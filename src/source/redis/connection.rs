@@ -43,6 +43,8 @@ pub struct Connection {
     link: Box<dyn Duplex>,
     buffer: BytesMut,
     clock: SharedClock,
+    /// Since when it waits for bytes, in monotonic time, if it does: a wait that is dropped leaves that behind.
+    waits: Option<Duration>,
     /// Whom it reaches.
     pub address: Address,
     /// As whom it is logged in.
@@ -113,8 +115,8 @@ impl Connection {
     pub async fn open(address: &Address, access: &Access, clock: &SharedClock) -> Result<Self> {
         let link = dial(address, access.tls.as_ref(), clock).await?;
         let user = access.username.clone().unwrap_or_else(|| "default".to_owned());
-        let (clock, address) = (clock.clone(), address.clone());
-        let mut connection = Connection { link, buffer: BytesMut::new(), clock, address, user };
+        let (clock, address, waits) = (clock.clone(), address.clone(), None);
+        let mut connection = Connection { link, buffer: BytesMut::new(), clock, waits, address, user };
         connection.log_in(access).await?;
         Ok(connection)
     }
@@ -198,7 +200,15 @@ impl Connection {
             let read = self.link.read_buf(&mut self.buffer).await;
             read.map_err(|cause| broken(doing.clone(), cause))
         };
-        within(&*self.clock, limit, read, silent).await
+        self.waits = Some(self.clock.monotonic());
+        let read = within(&*self.clock, limit, read, silent).await?;
+        self.waits = None;
+        Ok(read)
+    }
+
+    /// For how long nothing has come, though it was waited for.
+    pub fn silent_for(&self) -> Duration {
+        self.waits.map_or(Duration::ZERO, |since| self.clock.monotonic().saturating_sub(since))
     }
 
     /// The bytes that were read and not yet taken.

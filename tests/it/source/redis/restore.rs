@@ -9,6 +9,7 @@ use tidekeeper::source::redis::config::Settings;
 use tidekeeper::source::redis::master::Patience;
 use tidekeeper::source::redis::restore::RedisTarget;
 use tidekeeper::source::{RestorePlan, Severity, Target};
+use tidekeeper::vault::manifest::Contents;
 use tidekeeper::vault::reader::BackupReader;
 
 use super::stage::{Stage, command, fill, info, rdb, saved, script, settings, target, wished, with_version};
