@@ -98,6 +98,17 @@ async fn a_flipped_bit_is_exit_code_5_and_is_not_restored() {
 }
 
 #[tokio::test]
+async fn a_vault_alone_names_what_a_restore_needs() {
+    let (_server, cli) = filled().await;
+    cli.run(&["init"]).await.exits(0);
+    cli.run(&["backup", "redis-main"]).await.exits(0);
+    let ran = cli.run(&["restore", "redis-main/latest", "--to", "new", "--vault", "vault"]).await.exits(1);
+    for words in ["hint: with --vault alone there are no targets", "under `targets`", "`tidekeeper extract`"] {
+        assert!(ran.stderr.contains(words), "{words:?} is not in {ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_backups_and_sources_get_the_nearest() {
     let (_server, cli) = filled().await;
     cli.run(&["init"]).await.exits(0);
