@@ -204,8 +204,15 @@ fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
     let hash = plan.hash();
     match confirm {
         Some(confirmed) if confirmed == hash => Ok(()),
-        Some(_) => Err(Error::new(Kind::Refused, doing(), "the plan is not the one that was confirmed")
-            .hint(format!("look at it anew with --dry-run, then confirm it with --confirm {hash}"))),
+        Some(_) => {
+            let why = format!(
+                "the plan is not the one that was confirmed: it is now of {}, into {}, with {}",
+                plan.backup,
+                plan.target.label,
+                plan.actions.iter().map(|action| action.object.as_str()).collect::<Vec<_>>().join(", ")
+            );
+            Err(Error::new(Kind::Refused, doing(), why).hint("look at it anew with --dry-run"))
+        }
         None if plan.destructive => {
             let why = format!("it is not empty: {}", plan.live.join(", "));
             Err(Error::new(Kind::Refused, doing(), why)

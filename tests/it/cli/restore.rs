@@ -33,7 +33,9 @@ async fn what_holds_data_needs_the_hash() {
     assert!(document["hint"].as_str().is_some_and(|hint| hint.contains(&hash)), "{document}");
     assert_eq!(plan["destructive"], true, "{plan}");
     let wrong = cli.run(&["restore", "redis-main/latest", "--confirm", "0123456789abcdef"]).await.exits(3);
-    assert!(wrong.stderr.contains(&hash), "{wrong:?}");
+    let newest = format!("it is now of redis-main/{}", plan["backup"]["id"].as_str().expect("an id"));
+    assert!(wrong.stderr.contains(&newest) && wrong.stderr.contains("anew with --dry-run"), "{wrong:?}");
+    assert!(!wrong.stderr.contains(&hash), "a hash that nobody has looked at is not handed over: {wrong:?}");
     assert_eq!(server.digest().await, before, "a refused restore touched the target");
 
     let done = cli.run(&["restore", "redis-main", "--confirm", &hash, "--json"]).await.exits(0).json();
