@@ -89,6 +89,7 @@ impl App {
             (Some(_), None, Some(_)) => Err(usage("a backup is of one moment; `at` goes with a source")),
             (Some(text), None, None) => self.catalog.resolve(text).await,
             (None, Some(source), None) => self.catalog.resolve(&format!("{source}/latest")).await,
+            (None, Some(_), Some(at)) if at > self.clock.now() => Err(usage("`at` is in the future")),
             (None, Some(source), Some(at)) => self.backup_of(source, at).await,
         }
     }

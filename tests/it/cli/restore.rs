@@ -69,13 +69,18 @@ async fn contradictions_are_wrong_usage() {
     for args in [
         &["restore", "redis-main/latest", "--at", "2026-11-21T06:00:00Z"][..],
         &["restore", "redis-main", "--at", "yesterday"],
+        &["restore", "redis-main", "--at", "2999-01-01T00:00:00Z"],
         &["restore", "redis-main", "--dry-run", "--confirm", "0"],
         &["restore", "redis-main", "--option", "=x"],
     ] {
         cli.run(args).await.exits(2);
     }
-    let ran = cli.run(&["restore", "redis-main", "--to", "redis-mian"]).await.exits(1);
-    assert!(ran.stderr.contains("redis-main"), "{ran:?}");
+    let ran = cli.run(&["restore", "redis-main", "--at", "13:39"]).await.exits(2);
+    assert!(ran.stderr.contains("2026-11-21T13:39:00Z"), "{ran:?}");
+    for to in ["--to", "--target"] {
+        let ran = cli.run(&["restore", "redis-main", to, "redis-mian"]).await.exits(1);
+        assert!(ran.stderr.contains("redis-main"), "{ran:?}");
+    }
 }
 
 /// Runs the command on a terminal of its own, and types `answer`.
