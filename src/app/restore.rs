@@ -138,10 +138,9 @@ impl Restore {
         task.step("compare");
         let checks = match restored.selected {
             true => Vec::new(),
-            false => target
-                .compare(&reader.manifest.contents, task)
-                .await
-                .map_err(|error| error.hint_first("the target holds all of the backup, and was not compared"))?,
+            false => target.compare(&reader.manifest.contents, task).await.map_err(|error| {
+                error.hint_first("the target holds all of the backup, and was not compared")
+            })?,
         };
         Ok(outcome(&plan, &restored, &checks))
     }

@@ -141,7 +141,9 @@ impl Target for RedisTarget {
         };
         restored.map_err(|error| {
             error
-                .hint_first("the target was being written: it may hold part or all of the backup; restore again")
+                .hint_first(
+                    "the target was being written: it may hold part or all of the backup; restore again",
+                )
                 .while_doing(doing)
         })
     }

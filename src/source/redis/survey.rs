@@ -79,7 +79,8 @@ pub fn rdb_artifacts(manifest: &Manifest) -> impl Iterator<Item = &Artifact> {
 /// Walks all RDBs of a backup.
 ///
 /// # Errors
-/// `Damaged` if a hash, a CRC, the structure or the manifest's counts are wrong; `Unsupported` if this build does not know the format.
+/// `Damaged` if a hash, a CRC, the structure or the manifest's counts are wrong; `Unsupported` if this build does not know
+/// the format.
 pub async fn survey(from: &BackupReader, task: &Task) -> Result<Survey> {
     let mut survey = Survey::default();
     task.progress.set_total(rdb_artifacts(&from.manifest).map(|artifact| artifact.plain.bytes).sum());
@@ -156,7 +157,8 @@ impl Survey {
             return None;
         }
         let found = counted(self.shards.iter().map(|shard| &shard.summary));
-        let fact = |name: &str, found: u64| (told.facts.get(name).and_then(Value::as_u64).unwrap_or(found), found);
+        let fact =
+            |name: &str, found: u64| (told.facts.get(name).and_then(Value::as_u64).unwrap_or(found), found);
         let expires = self.shards.iter().map(|shard| shard.summary.expires()).sum();
         let counts = [
             ("keys", (told.items, found.items)),

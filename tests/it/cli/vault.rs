@@ -103,7 +103,8 @@ async fn a_vault_alone_names_what_a_restore_needs() {
     cli.run(&["init"]).await.exits(0);
     cli.run(&["backup", "redis-main"]).await.exits(0);
     let ran = cli.run(&["restore", "redis-main/latest", "--to", "new", "--vault", "vault"]).await.exits(1);
-    for words in ["hint: with --vault alone there are no targets", "under `targets`", "`tidekeeper extract`"] {
+    for words in ["hint: with --vault alone there are no targets", "under `targets`", "`tidekeeper extract`"]
+    {
         assert!(ran.stderr.contains(words), "{words:?} is not in {ran:?}");
     }
 }

@@ -129,7 +129,10 @@ async fn a_replica_whose_master_never_comes_says_what_ends_that() {
     let inspection = look(&stage, &settings(&server)).await;
     let errors = of(&inspection, Severity::Error);
     let lost = errors.iter().find(|error| error.what.starts_with("NOMASTERLINK")).expect("it is found");
-    assert!(lost.advice.contains("`tidekeeper runs`") && lost.advice.contains("`REPLICAOF NO ONE`"), "{lost:?}");
+    assert!(
+        lost.advice.contains("`tidekeeper runs`") && lost.advice.contains("`REPLICAOF NO ONE`"),
+        "{lost:?}"
+    );
 }
 
 #[tokio::test]

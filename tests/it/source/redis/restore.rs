@@ -444,7 +444,10 @@ async fn a_cancelled_restore_lets_the_target_go() {
     let (restored, ()) = tokio::join!(stage.restore(&target, &backup, json!({})), cancelling);
     let error = restored.expect_err("it was cancelled");
     assert_eq!(error.kind(), Kind::Cancelled);
-    assert!(error.hint_text().is_some_and(|hint| hint.starts_with("the target was being written")), "{error:?}");
+    assert!(
+        error.hint_text().is_some_and(|hint| hint.starts_with("the target was being written")),
+        "{error:?}"
+    );
     assert_eq!(role(&server).await, "master");
     assert_eq!(command::<u64>(&server, &["DBSIZE"]).await, 1, "the old data is back");
 }
