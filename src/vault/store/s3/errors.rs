@@ -122,7 +122,7 @@ struct Verdict {
     again: bool,
 }
 
-const NO_REGION: &str = "set AWS_REGION, or `vault.s3.region`, or ?region=REGION behind the vault's URL: s3://BUCKET/PREFIX?region=REGION";
+const NO_REGION: &str = "set AWS_REGION, or `vault.s3.region`, or ?region=REGION behind the vault's URL";
 const OTHER_REGION: &str =
     "the bucket is in another region: set `vault.s3.region`, or ?region=REGION behind the vault's URL";
 const BUCKET: &str = "check `vault.s3.bucket`; Tidekeeper does not make buckets";
