@@ -187,7 +187,10 @@ fn find<'a>(
         Error::new(Kind::NotFound, format!("looking for {what} {name}"), "the configuration names none so");
     Err(match near {
         Some(near) => error.hint(format!("did you mean {near}?")),
-        None => error.hint(format!("the configuration names no {what}s; with --vault alone there is none")),
+        None => error.hint(format!(
+            "with --vault alone there are no {what}s: write a tidekeeper.yaml that names the vault and, under `{what}s`, \
+             {name}. Data alone is had by `tidekeeper extract`"
+        )),
     })
 }
 

@@ -177,6 +177,15 @@ impl Error {
         self
     }
 
+    /// Adds what to know first, in front of the hint that is there.
+    pub fn hint_first(self, first: impl fmt::Display) -> Self {
+        let hint = match self.hint_text() {
+            Some(hint) => format!("{first}; {hint}"),
+            None => first.to_string(),
+        };
+        self.hint(hint)
+    }
+
     /// Keeps the underlying error for `source()`; its text belongs in `why` already.
     pub fn caused_by(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(cause.into());

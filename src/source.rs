@@ -93,6 +93,9 @@ pub trait Target: Debug + Send + Sync {
     ) -> Result<RestorePlan>;
 
     /// Executes a plan that was made for this target; its steps have names of its own.
+    ///
+    /// # Errors
+    /// Each says in its hint whether the target was touched.
     async fn restore(&self, from: &BackupReader, plan: &RestorePlan, task: &Task) -> Result<Restored>;
 
     /// Compares what the target holds with what a backup says it should, now.

@@ -89,6 +89,7 @@ impl App {
             (Some(_), None, Some(_)) => Err(usage("a backup is of one moment; `at` goes with a source")),
             (Some(text), None, None) => self.catalog.resolve(text).await,
             (None, Some(source), None) => self.catalog.resolve(&format!("{source}/latest")).await,
+            (None, Some(_), Some(at)) if at > self.clock.now() => Err(usage("`at` is in the future")),
             (None, Some(source), Some(at)) => self.backup_of(source, at).await,
         }
     }
@@ -130,19 +131,29 @@ impl Restore {
 
     async fn execute(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
         task.step("preflight");
-        // First of all: what another restore is about to change is not worth a look.
-        let target = self.app.target(&self.target)?.target();
-        let identity = task.guard(target.identity(task)).await?;
-        attempt.claim(&identity.id, &identity.label).await?;
-        let Prepared { reader, target, plan } = prepare(&self.app, &self.target, &self.params, task).await?;
-        permit(&plan, self.params.confirm.as_deref())?;
+        let ready = self.ready(task, attempt).await;
+        let Prepared { reader, target, plan } =
+            ready.map_err(|error| error.hint_first("the target was not touched"))?;
         let restored = target.restore(&reader, &plan, task).await?;
         task.step("compare");
         let checks = match restored.selected {
             true => Vec::new(),
-            false => target.compare(&reader, task).await?,
+            false => target.compare(&reader, task).await.map_err(|error| {
+                error.hint_first("the target holds all of the backup, and was not compared")
+            })?,
         };
         Ok(outcome(&plan, &restored, &checks))
+    }
+
+    /// All that comes before the target is touched.
+    async fn ready(&self, task: &Task, attempt: &Attempt) -> Result<Prepared> {
+        // First of all: what another restore is about to change is not worth a look.
+        let target = self.app.target(&self.target)?.target();
+        let identity = task.guard(target.identity(task)).await?;
+        attempt.claim(&identity.id, &identity.label).await?;
+        let prepared = prepare(&self.app, &self.target, &self.params, task).await?;
+        permit(&prepared.plan, self.params.confirm.as_deref())?;
+        Ok(prepared)
     }
 }
 
@@ -190,15 +201,20 @@ fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
     let blockers: Vec<_> =
         plan.blockers().map(|finding| format!("{} ({})", finding.what, finding.advice)).collect();
     if !blockers.is_empty() {
-        return Err(
-            Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched")
-        );
+        return Err(Error::new(Kind::Unsupported, doing(), blockers.join("; ")));
     }
     let hash = plan.hash();
     match confirm {
         Some(confirmed) if confirmed == hash => Ok(()),
-        Some(_) => Err(Error::new(Kind::Refused, doing(), "the plan is not the one that was confirmed")
-            .hint(format!("look at it anew with --dry-run, then confirm it with --confirm {hash}"))),
+        Some(_) => {
+            let why = format!(
+                "the plan is not the one that was confirmed: it is now of {}, into {}, with {}",
+                plan.backup,
+                plan.target.label,
+                plan.actions.iter().map(|action| action.object.as_str()).collect::<Vec<_>>().join(", ")
+            );
+            Err(Error::new(Kind::Refused, doing(), why).hint("look at it anew with --dry-run"))
+        }
         None if plan.destructive => {
             let why = format!("it is not empty: {}", plan.live.join(", "));
             Err(Error::new(Kind::Refused, doing(), why)
@@ -213,6 +229,7 @@ fn outcome(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Outcome
         checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
     let whole = failed.is_empty() && restored.omissions.is_empty();
     let checked = match failed.as_slice() {
+        [] if restored.selected => "a selection only, so nothing was compared".to_owned(),
         [] => format!("{} checks passed", checks.len()),
         names => format!("checks that failed: {}", names.join(", ")),
     };

@@ -31,7 +31,8 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub config: Option<PathBuf>,
 
-    /// Work with this vault alone: s3://BUCKET/PREFIX or a path [env: TIDEKEEPER_VAULT]
+    /// Work with this vault alone: a path, or s3://BUCKET/PREFIX?region=REGION (else AWS_REGION), with
+    /// &endpoint=URL&path_style=true for another server than AWS's [env: TIDEKEEPER_VAULT]
     #[arg(long, global = true, value_name = "URL", conflicts_with = "config", help_heading = "Everywhere")]
     pub vault: Option<String>,
 

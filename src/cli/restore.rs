@@ -28,11 +28,11 @@ pub struct Args {
     pub what: String,
 
     /// With SOURCE alone: as it was at this moment, such as 2026-11-21T06:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub at: Option<Timestamp>,
 
     /// Into this target or source, by its name in the configuration [default: the backup's own source]
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", alias = "target")]
     pub to: Option<SourceName>,
 
     /// Only what matches, where the kind of source can do that
@@ -61,6 +61,12 @@ const PLANNING: Duration = Duration::from_secs(12 * 3_600);
 
 /// How long it may take to find the backup that is meant.
 const RESOLVING: Duration = Duration::from_secs(60);
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| {
+        "expected a date, a time and an offset: 2026-11-21T13:39:00Z, or 2026-11-21T14:39:00+01:00".to_owned()
+    })
+}
 
 /// `NAME=VALUE`; `true` and `false` are truth values, and a name alone is true.
 fn option(text: &str) -> Result<(String, Value), String> {

@@ -31,7 +31,7 @@ pub struct Args {
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
 /// The findings that are damage: the others are leftovers.
-const DAMAGES: [&str; 3] = ["unreadable_manifest", "missing", "damaged"];
+const DAMAGES: [&str; 4] = ["unreadable_manifest", "missing", "damaged", "found_damaged"];
 
 /// Looks through the vault; damage is exit code 5.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {

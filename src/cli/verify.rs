@@ -11,6 +11,9 @@ use crate::error::Result;
 use crate::vault::place::Intent;
 
 /// Read and check every byte of a backup
+///
+/// Bytes are compared with the sums in its manifest. That its counts agree with its data, the plan of a restore
+/// tells: `restore --dry-run`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// SOURCE/ID, or SOURCE/latest
@@ -37,7 +40,7 @@ fn text(verification: &Value) -> String {
         _ => "",
     };
     format!(
-        "{} is whole: {} read and compared in {}{sealed}\n",
+        "{} is whole: {} read and compared byte for byte in {}{sealed}\n",
         document::backup(verification, "/backup"),
         document::bytes(verification, "/bytes"),
         human::duration(std::time::Duration::from_secs_f64(took.max(0.0))),

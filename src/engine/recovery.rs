@@ -15,7 +15,7 @@ use super::leader::Fence;
 use super::ledger::{self, Open};
 use super::perform::Reason;
 use super::run::{End, Finished, Problem, RunId, Started, retry_at};
-use super::work::{Outcome, Status};
+use super::work::{Action, Order, Outcome, Status};
 use crate::error::{Error, Kind, Result};
 use crate::task::Step;
 use crate::vault::abandon::abandon;
@@ -56,12 +56,12 @@ enum Again {
 impl Ending {
     /// What its own process says.
     pub(super) fn of(result: Result<Outcome>, stopped: Option<Reason>, steps: Vec<Step>) -> Self {
-        let failed = |outcome, again, error: Option<&Error>| Ending {
+        let failed = |outcome, again, error: &Error| Ending {
             outcome,
             status: None,
             summary: String::new(),
             detail: Value::Null,
-            error: error.map(Problem::from),
+            error: Some(Problem::from(error)),
             steps: steps.clone(),
             again,
         };
@@ -76,22 +76,21 @@ impl Ending {
                 again: Again::No,
             },
             (Err(error), Some(Reason::Asked)) if error.kind() == Kind::Cancelled => {
-                failed(End::Cancelled, Again::No, None)
+                failed(End::Cancelled, Again::No, &error)
             }
             (Err(error), Some(Reason::Shutdown)) if error.kind() == Kind::Cancelled => {
-                failed(End::Interrupted, Again::ByOthers, Some(&shut_down(&error)))
+                failed(End::Interrupted, Again::ByOthers, &shut_down(error))
             }
             (Err(error), _) => {
                 let again = if error.is_retryable() { Again::Yes } else { Again::No };
-                failed(End::Failed, again, Some(&error))
+                failed(End::Failed, again, &error)
             }
         }
     }
 
     /// What others say of an attempt whose process is gone.
-    fn gone() -> Self {
-        let error = Error::new(Kind::Internal, "working on it", "its process ended before it did")
-            .hint("look at that process's log and at the kernel's (out of memory?)");
+    fn gone(order: &Order) -> Self {
+        let error = gone(order);
         Ending {
             outcome: End::Interrupted,
             status: None,
@@ -144,8 +143,27 @@ impl Ending {
     }
 }
 
-fn shut_down(error: &Error) -> Error {
-    Error::new(Kind::Cancelled, error.doing(), "the daemon was shut down")
+/// Of all works only a restore leaves something half done outside of the vault, where no later run looks by itself.
+fn gone(order: &Order) -> Error {
+    let why = "its process ended before it did";
+    let log = "look at that process's log and at the kernel's (out of memory?)";
+    match (order.action, order.backup(), &order.source) {
+        (Action::Restore, Some(backup), Some(target)) => {
+            Error::new(Kind::Internal, format!("restoring {backup} into {target}"), why).hint(format!(
+                "{target} may be half restored, and may still wait for the rest: plan the restore anew, which tells how \
+                 it is freed: `tidekeeper restore {backup} --to {target} --dry-run`. And {log}"
+            ))
+        }
+        _ => Error::new(Kind::Internal, "working on it", why).hint(log),
+    }
+}
+
+fn shut_down(error: Error) -> Error {
+    let told = Error::new(Kind::Cancelled, error.doing(), "the daemon was shut down");
+    match error.hint_text() {
+        Some(hint) => told.hint(hint),
+        None => told,
+    }
 }
 
 /// Ends an attempt: settles its backup, then writes its end. What counts is returned: somebody may have been faster.
@@ -188,12 +206,22 @@ pub(super) async fn recover(engine: &Engine, since: Option<Timestamp>, fence: &F
         }
         engine.trust_clock().await?;
         fence.check().await?;
-        let closed = close(engine, &started, &Ending::gone()).await;
-        if let Some(finished) = set_aside(closed, &mut unreadable)? {
-            tracing::info!(run = %started.run, outcome = ?finished.outcome, "closed what a dead process left");
-        }
+        set_aside(close_gone(engine, &started).await, &mut unreadable)?;
     }
     Ok(unreadable)
+}
+
+/// Closes an attempt whose process is gone, and warns of what it may have left half done.
+async fn close_gone(engine: &Engine, started: &Started) -> Result<()> {
+    let finished = close(engine, started, &Ending::gone(&started.order)).await?;
+    let (run, outcome) = (&started.run, finished.outcome);
+    match &finished.error {
+        Some(Problem { message, hint, .. }) if started.order.action == Action::Restore => {
+            tracing::warn!(%run, ?outcome, error = message, hint, "closed what a dead process left");
+        }
+        _ => tracing::info!(%run, ?outcome, "closed what a dead process left"),
+    }
+    Ok(())
 }
 
 /// Closes an attempt if its process is gone; whether it is closed now, by whomever.
@@ -206,8 +234,7 @@ pub(super) async fn close_holder(engine: &Engine, run: &RunId, attempt: u32) -> 
         return Ok(false);
     }
     engine.trust_clock().await?;
-    let ending = Ending::gone();
-    let closing = close(engine, &found.started, &ending);
+    let closing = close_gone(engine, &found.started);
     engine.within(CLOSE_LIMIT, "closing what a dead process left", closing).await?;
     Ok(true)
 }

@@ -101,6 +101,11 @@ impl Order {
     pub fn occupied(&self) -> Option<&SourceName> {
         self.source.as_ref().filter(|_| self.action.occupies_source())
     }
+
+    /// The backup that it names in its parameters, if it does.
+    pub fn backup(&self) -> Option<BackupRef> {
+        serde_json::from_value(self.params.get("backup")?.clone()).ok()
+    }
 }
 
 impl fmt::Display for Order {

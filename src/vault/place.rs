@@ -35,6 +35,9 @@ pub fn parse(text: &str) -> Result<Place> {
     if !text.contains("://") {
         return match text {
             "" => Err(wrong("it is empty".to_owned())),
+            path if is_nearly_a_url(path) => {
+                Err(wrong(format!("it is nearly a URL; a directory of that name is ./{path}")))
+            }
             path => Ok(Place::Fs { path: path.into(), single_host: false }),
         };
     }
@@ -45,6 +48,13 @@ pub fn parse(text: &str) -> Result<Place> {
         "s3" => s3_place(&url, options).map_err(wrong),
         other => Err(wrong(format!("{other}:// is no kind of vault"))),
     }
+}
+
+/// `s3:/b`, `s3//b`, `file:x`: mistyped, and a vault made in a directory of that name would be one that nobody finds.
+fn is_nearly_a_url(path: &str) -> bool {
+    let lower = path.to_lowercase();
+    let mut rests = ["s3", "file"].into_iter().filter_map(|scheme| lower.strip_prefix(scheme));
+    rests.any(|rest| rest.starts_with(':') || rest.starts_with("//"))
 }
 
 type Options = BTreeMap<String, String>;

@@ -74,8 +74,11 @@ impl Line {
 
     /// Whether bytes of a backup are missing or wrong: the exit code of the command tells.
     pub fn is_damage(&self) -> bool {
-        use Finding::{Damaged, Missing, UnreadableManifest};
-        matches!(self.finding, UnreadableManifest { .. } | Missing { .. } | Damaged { .. })
+        use Finding::{Damaged, FoundDamaged, Missing, UnreadableManifest};
+        matches!(
+            self.finding,
+            UnreadableManifest { .. } | Missing { .. } | Damaged { .. } | FoundDamaged { .. }
+        )
     }
 }
 
@@ -161,6 +164,13 @@ pub enum Finding {
         /// Which artifact.
         artifact: String,
         /// What is wrong.
+        why: String,
+    },
+    /// Its newest proof says that it is damaged; this scrub has not looked itself.
+    FoundDamaged {
+        /// Which.
+        backup: BackupRef,
+        /// Who found it, and when.
         why: String,
     },
     /// A backup whose bytes could not be looked at.

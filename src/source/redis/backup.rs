@@ -101,7 +101,8 @@ async fn take(attached: Attached, name: String, task: &Task, out: &BackupWriter)
     }
     let mut artifact = out.artifact(&name, MEDIA_TYPE).map_err(Failure::Fatal)?;
     let copied = task.guard(async { Ok(copy_all(&mut transfer, &mut artifact, task).await) });
-    copied.await.map_err(Failure::Fatal)??;
+    let copied = copied.await;
+    copied.map_err(|error| Failure::Fatal(transfer.late(error)))??;
     let position = transfer.position.clone();
     let summary = task.guard(async { Ok(transfer.finish().await) }).await.map_err(Failure::Fatal)?;
     let summary = summary.map_err(Failure::Server)?;
@@ -287,8 +288,13 @@ fn position(position: &Position) -> BTreeMap<String, String> {
 }
 
 fn contents(taken: &[Taken]) -> Contents {
+    Contents { facts: facts(taken), ..counted(taken.iter().map(|taken| &taken.summary)) }
+}
+
+/// The keys of RDBs by database and type, without facts.
+pub fn counted<'a>(summaries: impl Iterator<Item = &'a Summary>) -> Contents {
     let mut databases: BTreeMap<u32, DbCounts> = BTreeMap::new();
-    for (db, counts) in taken.iter().flat_map(|taken| &taken.summary.databases) {
+    for (db, counts) in summaries.flat_map(|summary| &summary.databases) {
         databases.entry(*db).or_default().add(counts);
     }
     let mut namespaces: BTreeMap<String, Counts> = BTreeMap::new();
@@ -300,7 +306,7 @@ fn contents(taken: &[Taken]) -> Contents {
             *namespace.types.entry(value_type.name().to_owned()).or_default() += counts.of(value_type);
         }
     }
-    Contents { items: databases.values().map(DbCounts::keys).sum(), namespaces, facts: facts(taken) }
+    Contents { items: databases.values().map(DbCounts::keys).sum(), namespaces, facts: Map::new() }
 }
 
 /// What a pre-flight and an operator want to know; of a cluster, over all shards.

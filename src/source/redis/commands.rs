@@ -59,6 +59,10 @@ impl Restorer<'_> {
         omissions.extend(tally.omissions());
         omissions.extend(self.never_sent());
         let selected = self.spec.keys.is_some();
+        if let Some(keys) = self.spec.keys.as_ref().filter(|_| tally.restored == 0 && omissions.is_empty()) {
+            let why = "the backup has none, or the time of all of them has come".to_owned();
+            omissions.push(Omission { what: format!("keys that match {keys}"), why });
+        }
         Ok(Restored { items: tally.restored, bytes: total, selected, omissions })
     }
 

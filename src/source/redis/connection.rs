@@ -28,6 +28,11 @@ const NO_TLS: &str = "does the server speak TLS on this port?";
 const ROOM_MIN: usize = 64 << 10;
 const ROOM: usize = 1 << 20;
 
+/// What a replica without its master waits for, and what ends that.
+pub const MASTERLESS: &str = "it is a replica whose master does not answer. If that is gone, or a restore into it was \
+     interrupted, it waits for a master that never comes: make sure that no restore runs (`tidekeeper runs`), send it \
+     `REPLICAOF NO ONE`, and restore again, since its data may be half";
+
 /// What bytes go through.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -38,6 +43,8 @@ pub struct Connection {
     link: Box<dyn Duplex>,
     buffer: BytesMut,
     clock: SharedClock,
+    /// Since when it waits for bytes, in monotonic time, if it does: a wait that is dropped leaves that behind.
+    waits: Option<Duration>,
     /// Whom it reaches.
     pub address: Address,
     /// As whom it is logged in.
@@ -108,8 +115,8 @@ impl Connection {
     pub async fn open(address: &Address, access: &Access, clock: &SharedClock) -> Result<Self> {
         let link = dial(address, access.tls.as_ref(), clock).await?;
         let user = access.username.clone().unwrap_or_else(|| "default".to_owned());
-        let (clock, address) = (clock.clone(), address.clone());
-        let mut connection = Connection { link, buffer: BytesMut::new(), clock, address, user };
+        let (clock, address, waits) = (clock.clone(), address.clone(), None);
+        let mut connection = Connection { link, buffer: BytesMut::new(), clock, waits, address, user };
         connection.log_in(access).await?;
         Ok(connection)
     }
@@ -193,7 +200,15 @@ impl Connection {
             let read = self.link.read_buf(&mut self.buffer).await;
             read.map_err(|cause| broken(doing.clone(), cause))
         };
-        within(&*self.clock, limit, read, silent).await
+        self.waits = Some(self.clock.monotonic());
+        let read = within(&*self.clock, limit, read, silent).await?;
+        self.waits = None;
+        Ok(read)
+    }
+
+    /// For how long nothing has come, though it was waited for.
+    pub fn silent_for(&self) -> Duration {
+        self.waits.map_or(Duration::ZERO, |since| self.clock.monotonic().saturating_sub(since))
     }
 
     /// The bytes that were read and not yet taken.
@@ -237,9 +252,7 @@ impl Connection {
                 right(name)
             )),
             "LOADING" => error(Kind::Unready).hint("the server loads its data; try again when it has"),
-            "MASTERDOWN" | "NOMASTERLINK" => {
-                error(Kind::Unready).hint("this replica has lost its master; look at `INFO replication`")
-            }
+            "MASTERDOWN" | "NOMASTERLINK" => error(Kind::Unready).hint(MASTERLESS),
             "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSYKEY" => error(Kind::Unready),
             _ if text.contains("invalid password") || text.contains("invalid username-password") => {
                 error(Kind::Denied).hint("check username and password_file of this Redis")

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use super::address::Address;
 use super::cluster::{Shard, Topology};
 use super::config::{Place, Settings};
-use super::connection::Connection;
+use super::connection::{Connection, MASTERLESS};
 use super::hello::{Hello, Mode};
 use super::origin;
 use super::reply::{self, Reply};
@@ -139,7 +139,10 @@ async fn replication_rights(connection: &mut Connection) -> Result<Vec<Finding>>
             "this server has no PSYNC",
             "no backup is possible. Hosted servers hide it: use the provider's own snapshots",
         ),
-        Reply::Error(text) if text.starts_with("NOMASTERLINK") || text.starts_with("LOADING") => {
+        Reply::Error(text) if text.starts_with("NOMASTERLINK") => {
+            error_finding(text, format!("no backup is possible: {MASTERLESS}"))
+        }
+        Reply::Error(text) if text.starts_with("LOADING") => {
             error_finding(text, "no backup is possible until that has passed")
         }
         _ => ok("the user may replicate"),

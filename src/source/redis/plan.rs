@@ -53,7 +53,7 @@ pub fn executable(plan: &RestorePlan) -> Result<()> {
 /// Between plan and restore a server may have changed its role, been filled, or been replaced.
 pub fn still_valid(plan: &RestorePlan, spec: &Spec, estate: &Estate, verdict: &Verdict) -> Result<()> {
     if estate.identity.id != plan.target.id {
-        return Err(untouched(Kind::Conflict, format!("the plan is for {}", plan.target.label)));
+        return Err(invalid(Kind::Conflict, format!("the plan is for {}", plan.target.label)));
     }
     if let Some(blocker) = verdict.findings.iter().find(|finding| finding.severity == Severity::Error) {
         return Err(blocked(blocker));
@@ -61,18 +61,17 @@ pub fn still_valid(plan: &RestorePlan, spec: &Spec, estate: &Estate, verdict: &V
     if spec.destroys(estate) && !plan.destructive {
         let keys = estate.server.keys();
         let why = format!("the target was empty when the plan was made, and has {keys} keys now");
-        return Err(untouched(Kind::Refused, why));
+        return Err(invalid(Kind::Refused, why));
     }
     Ok(())
 }
 
 fn blocked(Finding { what, advice, .. }: &Finding) -> Error {
-    untouched(Kind::Unsupported, format!("{what}: {advice}"))
+    invalid(Kind::Unsupported, format!("{what}: {advice}"))
 }
 
-fn untouched(kind: Kind, why: String) -> Error {
-    let hint = "the target was not touched; plan the restore again";
-    Error::new(kind, "checking the plan", why).hint(hint)
+fn invalid(kind: Kind, why: String) -> Error {
+    Error::new(kind, "checking the plan", why)
 }
 
 /// A plan for a backup that this build cannot read.

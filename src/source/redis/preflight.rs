@@ -112,8 +112,9 @@ fn state(server: &Server) -> Vec<Finding> {
     if let Some((master, up)) = &server.follows {
         let link = if *up { "up" } else { "down" };
         let advice = format!(
-            "restore into its master. If {master} is gone, or was an earlier restore that was interrupted: \
-             send `REPLICAOF NO ONE` to the target, then plan again"
+            "is a restore into it running (`tidekeeper runs --state running`)? Then wait for it. Else restore into its \
+             master. If {master} is gone, or was an earlier restore that was interrupted: send `REPLICAOF NO ONE` to \
+             the target, then plan again"
         );
         findings.push(error(format!("the target is a replica of {master} (link {link})"), advice));
     }

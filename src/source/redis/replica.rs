@@ -18,6 +18,9 @@ use crate::error::{Error, Kind, Result};
 /// prepares it sends a newline each second.
 pub const SILENCE: Duration = Duration::from_secs(60);
 
+/// A server that sends nothing for so long in the middle of its RDB is stuck, or the way to it is.
+const STALLED: Duration = Duration::from_secs(5);
+
 /// The longest line that announces the RDB, with room to see what came instead.
 const HEADER_MAX: usize = 512;
 
@@ -131,6 +134,17 @@ impl Transfer {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The error of a deadline that passed meanwhile; where the server is what it waited for, that is said.
+    pub fn late(&self, error: Error) -> Error {
+        let silence = self.connection.silent_for();
+        if error.kind() != Kind::Timeout || silence < STALLED {
+            return error;
+        }
+        let why = format!("{}, and nothing came for {} s before it", error.why(), silence.as_secs());
+        let doing = format!("reading the RDB from Redis at {}: {}", self.connection.address, error.doing());
+        Error::new(Kind::Timeout, doing, why).hint("is the server stuck, or the way to it?").caused_by(error)
     }
 
     fn wrong_length(&self) -> Error {

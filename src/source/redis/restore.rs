@@ -126,13 +126,9 @@ impl Target for RedisTarget {
 
     async fn restore(&self, from: &BackupReader, plan: &RestorePlan, task: &Task) -> Result<Restored> {
         let doing = format!("restoring {} into {}", plan.backup, plan.target.label);
-        plan::executable(plan).map_err(|error| error.while_doing(&doing))?;
-        let spec: Spec = serde_json::from_value(plan.spec.clone())
-            .map_err(|cause| Error::new(Kind::Usage, &doing, cause).hint("plan the restore again"))?;
-        let survey = self.survey(from, task).await?;
-        let estate = task.guard(Estate::ask(&self.settings, survey.highest_db(), &task.clock)).await?;
-        let verdict = task.guard(self.judge(&survey, &estate, &spec.options())).await?;
-        plan::still_valid(plan, &spec, &estate, &verdict).map_err(|error| error.while_doing(&doing))?;
+        let (spec, survey, estate) = self.look_again(from, plan, task).await.map_err(|error| {
+            error.hint_first("the target was not touched; plan the restore again").while_doing(&doing)
+        })?;
         let restored = match spec.way {
             Way::Replication => self.by_replication(from, &survey, &estate, task).await,
             Way::RestoreCommands => {
@@ -142,7 +138,13 @@ impl Target for RedisTarget {
                 Restorer { from, survey, estate: &estate, spec: &spec, task }.run(control, lanes).await
             }
         };
-        restored.map_err(|error| error.while_doing(doing))
+        restored.map_err(|error| {
+            error
+                .hint_first(
+                    "the target was being written: it may hold part or all of the backup; restore again",
+                )
+                .while_doing(doing)
+        })
     }
 
     async fn compare(&self, from: &BackupReader, task: &Task) -> Result<Vec<Check>> {
@@ -152,6 +154,25 @@ impl Target for RedisTarget {
         // By a clock that is ahead of ours, more has ended.
         let now = server.now.into_iter().fold(task.clock.now(), Timestamp::max);
         Ok(compare::compare(&expected, &survey.ended(now), &server))
+    }
+}
+
+impl RedisTarget {
+    /// Whether a plan still holds, and what executing it needs.
+    async fn look_again(
+        &self,
+        from: &BackupReader,
+        plan: &RestorePlan,
+        task: &Task,
+    ) -> Result<(Spec, Arc<Survey>, Estate)> {
+        plan::executable(plan)?;
+        let spec: Spec = serde_json::from_value(plan.spec.clone())
+            .map_err(|cause| Error::new(Kind::Usage, "reading the plan", cause))?;
+        let survey = self.survey(from, task).await?;
+        let estate = task.guard(Estate::ask(&self.settings, survey.highest_db(), &task.clock)).await?;
+        let verdict = task.guard(self.judge(&survey, &estate, &spec.options())).await?;
+        plan::still_valid(plan, &spec, &estate, &verdict)?;
+        Ok((spec, survey, estate))
     }
 }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
+use super::backup::counted;
 use super::rdb::{Entry, Summary, Visitor, Walker};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
-use crate::vault::manifest::{Artifact, Manifest};
+use crate::vault::manifest::{Artifact, Contents, Manifest};
 use crate::vault::reader::BackupReader;
 
 /// How many long values are remembered. With more of them the floor rises, so neither this list nor a buffered value
@@ -112,7 +114,8 @@ pub fn rdb_artifacts(manifest: &Manifest) -> impl Iterator<Item = &Artifact> {
 /// Walks all RDBs of a backup.
 ///
 /// # Errors
-/// `Damaged` if a hash, a CRC or the structure is wrong; `Unsupported` if this build does not know the format.
+/// `Damaged` if a hash, a CRC, the structure or the manifest's counts are wrong; `Unsupported` if this build does not know
+/// the format.
 pub async fn survey(from: &BackupReader, task: &Task) -> Result<Survey> {
     let mut survey = Survey::default();
     task.progress.set_total(rdb_artifacts(&from.manifest).map(|artifact| artifact.plain.bytes).sum());
@@ -120,11 +123,17 @@ pub async fn survey(from: &BackupReader, task: &Task) -> Result<Survey> {
         let shard = task.guard(walk(from, artifact, task)).await;
         survey.shards.push(shard.map_err(|error| error.while_doing(format!("checking {}", artifact.name)))?);
     }
+    let doing = || format!("checking {}", from.manifest.backup());
     if survey.shards.is_empty() {
-        let doing = format!("checking {}", from.manifest.backup());
-        return Err(Error::new(Kind::Damaged, doing, "it holds no RDB"));
+        return Err(Error::new(Kind::Damaged, doing(), "it holds no RDB"));
     }
-    Ok(survey)
+    match survey.miscounted(&from.manifest.contents) {
+        Some(why) => Err(Error::new(Kind::Damaged, doing(), why).hint(
+            "its manifest was changed, or is another backup's: choose another backup, or get the data out by \
+             `tidekeeper extract`, which needs no counts",
+        )),
+        None => Ok(survey),
+    }
 }
 
 async fn walk(from: &BackupReader, artifact: &Artifact, task: &Task) -> Result<Shard> {
@@ -196,6 +205,30 @@ impl Survey {
     /// Function libraries; every shard of a cluster has the same ones.
     pub fn functions(&self) -> u64 {
         self.shards.iter().map(|shard| shard.summary.functions).max().unwrap_or_default()
+    }
+
+    /// What the manifest counts otherwise than we do. One that counts nothing promises nothing.
+    fn miscounted(&self, told: &Contents) -> Option<String> {
+        if *told == Contents::default() {
+            return None;
+        }
+        let found = counted(self.shards.iter().map(|shard| &shard.summary));
+        let fact =
+            |name: &str, found: u64| (told.facts.get(name).and_then(Value::as_u64).unwrap_or(found), found);
+        let expires = self.shards.iter().map(|shard| shard.summary.expires()).sum();
+        let counts = [
+            ("keys", (told.items, found.items)),
+            ("keys with a time to live", fact("expires", expires)),
+            ("function libraries", fact("functions", self.functions())),
+        ];
+        let wrong = counts.into_iter().find(|(_, (told, found))| told != found);
+        match wrong {
+            Some((what, (told, found))) => {
+                Some(format!("its manifest says {told} {what}, its data has {found}"))
+            }
+            None => (told.namespaces != found.namespaces)
+                .then(|| "its manifest says other counts of its databases than its data has".to_owned()),
+        }
     }
 
     /// What the data took in the memory of its server, as that server said; none if one did not say.

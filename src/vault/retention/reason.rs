@@ -70,7 +70,7 @@ pub enum Wait {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::Within(within) => write!(f, "keep_within: younger than {within:#}"),
+            Reason::Within(within) => write!(f, "keep_within: younger than {}", Plain(*within)),
             Reason::Last(n) => write!(f, "keep_last: number {n}"),
             Reason::NewestOf(period, name) => write!(f, "{}: the newest of {name}", period.rule()),
             Reason::LastGood => f.write_str("the last good one"),
@@ -101,9 +101,23 @@ impl fmt::Display for Wait {
             Wait::Unreadable(id, why) => write!(f, "{id}: {why}"),
             Wait::Silence { since, interval } => write!(
                 f,
-                "no good backup since {since}, which is more than twice the schedule's {interval:#}; \
-                 a new good one ends this"
+                "no good backup since {since}, which is more than twice the schedule's {}; \
+                 a new good one ends this",
+                Plain(*interval)
             ),
+        }
+    }
+}
+
+/// A duration as a configuration says it: whole days as such.
+struct Plain(SignedDuration);
+
+impl fmt::Display for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY: i64 = 86_400;
+        match self.0.as_secs() {
+            seconds if seconds >= DAY && seconds % DAY == 0 => write!(f, "{}d", seconds / DAY),
+            _ => write!(f, "{:#}", self.0),
         }
     }
 }

@@ -219,6 +219,7 @@ fn marks(listing: &Listing) -> Vec<Line> {
     let mut lines = Vec::new();
     for row in &listing.rows {
         lines.extend(marks_of(&row.backup, &row.marks));
+        lines.extend(found_damaged(row));
     }
     for (backup, marks) in &listing.strays {
         lines.push(match marks.fate {
@@ -245,6 +246,13 @@ fn marks_of(backup: &BackupRef, marks: &catalog::Marks) -> Vec<Line> {
         lines.push(Line::for_people(finding, "deletion of this source waits; bring back an earlier version"));
     }
     lines
+}
+
+fn found_damaged(row: &Row) -> Option<Line> {
+    let proof = row.marks.proofs.last().filter(|_| row.marks.is_damaged() && is_whole(row))?;
+    let why = format!("run {} found it damaged at {}", proof.run, proof.at);
+    let advice = format!("choose another backup; `tidekeeper verify {}` looks again", row.backup);
+    Some(Line::for_people(Finding::FoundDamaged { backup: row.backup.clone(), why }, advice))
 }
 
 /// Those of which a decided deletion says all there is to say.

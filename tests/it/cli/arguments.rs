@@ -141,3 +141,17 @@ async fn a_place_without_a_vault_is_refused_by_name() {
     let ran = cli.run(&["backups", "--vault", "gs://b"]).await.exits(2);
     assert!(ran.stderr.contains("gs://"), "{ran:?}");
 }
+
+#[tokio::test]
+async fn a_bucket_without_a_region_says_where_one_is_named() {
+    let cli = Cli::new(&[]);
+    let args = ["backups", "--vault", "s3://b/p"];
+    let mut command = cli.command(&args);
+    command.envs([("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")]);
+    command.envs([("AWS_EC2_METADATA_DISABLED", "true"), ("HOME", "/nonexistent")]);
+    for name in ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"] {
+        command.env_remove(name);
+    }
+    let ran = finish(command, &args).await.exits(2);
+    assert!(ran.stderr.contains("hint: set AWS_REGION") && ran.stderr.contains("?region=REGION"), "{ran:?}");
+}

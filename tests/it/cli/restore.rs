@@ -33,7 +33,9 @@ async fn what_holds_data_needs_the_hash() {
     assert!(document["hint"].as_str().is_some_and(|hint| hint.contains(&hash)), "{document}");
     assert_eq!(plan["destructive"], true, "{plan}");
     let wrong = cli.run(&["restore", "redis-main/latest", "--confirm", "0123456789abcdef"]).await.exits(3);
-    assert!(wrong.stderr.contains(&hash), "{wrong:?}");
+    let newest = format!("it is now of redis-main/{}", plan["backup"]["id"].as_str().expect("an id"));
+    assert!(wrong.stderr.contains(&newest) && wrong.stderr.contains("anew with --dry-run"), "{wrong:?}");
+    assert!(!wrong.stderr.contains(&hash), "a hash that nobody has looked at is not handed over: {wrong:?}");
     assert_eq!(server.digest().await, before, "a refused restore touched the target");
 
     let done = cli.run(&["restore", "redis-main", "--confirm", &hash, "--json"]).await.exits(0).json();
@@ -52,18 +54,33 @@ async fn an_empty_target_needs_none() {
 }
 
 #[tokio::test]
+async fn keys_that_nothing_matches_are_less_than_was_asked_for() {
+    let (server, cli, _) = changed().await;
+    let before = server.digest().await;
+    let none = cli.run(&["restore", "redis-main", "--keys", "nobody:*"]).await.exits(4).stdout;
+    assert!(none.contains("did not come back: keys that match nobody:*: the backup has none"), "{none}");
+    assert!(none.contains("so nothing was compared") && !none.contains("checks passed"), "{none}");
+    assert_eq!(server.digest().await, before);
+}
+
+#[tokio::test]
 async fn contradictions_are_wrong_usage() {
     let (_server, cli, _) = changed().await;
     for args in [
         &["restore", "redis-main/latest", "--at", "2026-11-21T06:00:00Z"][..],
         &["restore", "redis-main", "--at", "yesterday"],
+        &["restore", "redis-main", "--at", "2999-01-01T00:00:00Z"],
         &["restore", "redis-main", "--dry-run", "--confirm", "0"],
         &["restore", "redis-main", "--option", "=x"],
     ] {
         cli.run(args).await.exits(2);
     }
-    let ran = cli.run(&["restore", "redis-main", "--to", "redis-mian"]).await.exits(1);
-    assert!(ran.stderr.contains("redis-main"), "{ran:?}");
+    let ran = cli.run(&["restore", "redis-main", "--at", "13:39"]).await.exits(2);
+    assert!(ran.stderr.contains("2026-11-21T13:39:00Z"), "{ran:?}");
+    for to in ["--to", "--target"] {
+        let ran = cli.run(&["restore", "redis-main", to, "redis-mian"]).await.exits(1);
+        assert!(ran.stderr.contains("redis-main"), "{ran:?}");
+    }
 }
 
 /// Runs the command on a terminal of its own, and types `answer`.

@@ -93,6 +93,20 @@ async fn a_flipped_bit_is_exit_code_5_and_is_not_restored() {
         (&"damaged".into(), &false.into())
     );
     cli.run(&["scrub", "--deep"]).await.exits(5);
+    let quick = cli.run(&["scrub"]).await.exits(5).stdout;
+    assert!(quick.contains("found damaged") && quick.contains(&backup), "{quick}");
+}
+
+#[tokio::test]
+async fn a_vault_alone_names_what_a_restore_needs() {
+    let (_server, cli) = filled().await;
+    cli.run(&["init"]).await.exits(0);
+    cli.run(&["backup", "redis-main"]).await.exits(0);
+    let ran = cli.run(&["restore", "redis-main/latest", "--to", "new", "--vault", "vault"]).await.exits(1);
+    for words in ["hint: with --vault alone there are no targets", "under `targets`", "`tidekeeper extract`"]
+    {
+        assert!(ran.stderr.contains(words), "{words:?} is not in {ran:?}");
+    }
 }
 
 #[tokio::test]

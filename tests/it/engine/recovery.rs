@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::json;
 use tidekeeper::clock::{Clock, TestClock};
 use tidekeeper::engine::guards::OpenAttempts;
 use tidekeeper::engine::ledger;
@@ -50,6 +51,28 @@ async fn what_a_dead_process_left_is_closed_within_a_minute() {
     assert_eq!((finished.outcome, finished.retry_at), (End::Interrupted, None));
     let manifest = world.manifest(&record.tries[0].started.backup().unwrap()).await.unwrap();
     assert_eq!(manifest.status.as_str(), "abandoned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_died_names_what_it_may_have_left() {
+    let world = World::new();
+    world.act("a", Act::Hang);
+    let cli = world.process("cli", vec![]);
+    let mut order = ask(Action::Restore, "a", None);
+    order.order.params = json!({ "backup": { "source": "b", "id": "20261121T050000Z-000000" } });
+    tokio::select! {
+        _ = cli.run(&order) => panic!("it hangs"),
+        () = world.clock.sleep(Duration::from_secs(5)) => {}
+    }
+    cli.kill();
+    let daemon = world.process("d", vec![]);
+    let mut ticking = daemon.daemon();
+    world.pass([&mut ticking], 61).await;
+    let error = world.records().await[0].1.finished().unwrap().error.clone().unwrap();
+    assert!(error.message.starts_with("restoring b/20261121T050000Z-000000 into a: "), "{error:?}");
+    let hint = error.hint.unwrap();
+    assert!(hint.starts_with("a may be half restored"), "{hint}");
+    assert!(hint.contains("`tidekeeper restore b/20261121T050000Z-000000 --to a --dry-run`"), "{hint}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use crate::harness::cli::{Cli, Ran};
 use crate::harness::clock::hurried;
 use crate::harness::daemon::LONG;
 use crate::harness::disk::Disk;
-use crate::harness::proxy::{Proxy, Weather};
+use crate::harness::proxy::{Proxy, Then, Weather};
 use crate::harness::redis::RedisServer;
 use crate::harness::wait_for;
 
@@ -107,6 +107,18 @@ async fn one_that_is_killed_in_mid_transfer_leaves_no_backup() {
         proxy.set(Weather::default());
     };
     tokio::join!(failing, killing);
+}
+
+#[tokio::test]
+async fn one_that_stalls_in_mid_transfer_is_blamed_for_it_and_not_the_deadline() {
+    let server = filled(8 << 20).await;
+    let proxy = Proxy::start(server.port).await;
+    let mut cli = Cli::of_redis(&format!("redis://127.0.0.1:{}", proxy.port));
+    cli.run(&["init"]).await.exits(0);
+    cli.env.extend(hurried(16));
+    proxy.set(Weather { after: Some(4 << 20), then: Then::Silence, ..Weather::default() });
+    let ran = cli.run(&["backup", "redis-main", "--deadline", "40s"]).await;
+    says(ran, 1, &["reading the RDB", "and nothing came for ", "is the server stuck"]);
 }
 
 #[tokio::test]

@@ -115,6 +115,38 @@ async fn into_a_server_without_the_module() {
 }
 
 #[tokio::test]
+async fn one_that_was_stopped_says_whether_the_target_was_touched() {
+    let slow = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
+    let (source, target, cli) = stage(&slow).await;
+    say(&source, &["DEBUG", "POPULATE", "3000"]).await;
+    let backup = backed_up(&cli).await;
+    let to = ["restore", &backup, "--to", "scratch"];
+    let plan = cli.run(&[&to[..], &["--dry-run", "--json"]].concat()).await.exits(0).json();
+    let hash = plan["hash"].as_str().expect("a hash");
+    let args = [&to[..], &["--confirm", hash]].concat();
+    let mut command = cli.command(&args);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let restore = command.spawn().expect("the binary is built");
+    let id = restore.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    wait_for("it loads", LONG, async || {
+        let info = redis_cmd(&["INFO"]).query_async::<String>(&mut target.connect().await).await;
+        info.expect("it answers").contains("loading:1")
+    })
+    .await;
+    rustix::process::kill_process(id.expect("it runs"), rustix::process::Signal::INT).expect("it is ours");
+    let ended = restore.wait_with_output().await.expect("it ends");
+    let said = String::from_utf8(ended.stderr).expect("text");
+    let touched = "hint: the target was being written: it may hold part or all of the backup; restore again";
+    for words in [&format!("restoring {backup} into scratch"), "somebody asked for an end", touched] {
+        assert!(ended.status.code() == Some(1) && said.contains(words), "{words:?} is not in {said}");
+    }
+    let runs = cli.run(&["runs", "--action", "restore", "--json"]).await.exits(0).json();
+    assert_eq!(runs["runs"][0]["state"], "cancelled", "{runs}");
+    let shown = cli.run(&["runs", "show", runs["runs"][0]["run"].as_str().expect("a run")]).await.stdout;
+    assert!(shown.contains(&format!("restoring {backup} into scratch")), "{shown}");
+}
+
+#[tokio::test]
 async fn one_that_was_killed_says_how_the_target_is_freed() {
     let slow = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
     let (source, target, cli) = stage(&slow).await;

@@ -13,6 +13,7 @@ use tidekeeper::vault::store::{Create, Key, Store};
 fn a_path_is_a_directory() {
     let fs = |path: &str, single_host| Place::Fs { path: PathBuf::from(path), single_host };
     assert_eq!(parse("./vault").unwrap(), fs("./vault", false));
+    assert_eq!(parse("s3/vault").unwrap(), fs("s3/vault", false));
     assert_eq!(parse("/srv/my vault").unwrap(), fs("/srv/my vault", false));
     assert_eq!(parse("file:///srv/my%20vault?single_host=true").unwrap(), fs("/srv/my vault", true));
 }
@@ -41,6 +42,9 @@ fn a_mistyped_place_is_a_usage_error_that_says_why() {
     for (text, why) in [
         ("", "it is empty"),
         ("s3://", "it names no bucket"),
+        ("s3:/bucket", "a directory of that name is ./s3:/bucket"),
+        ("S3//bucket/prefix", "it is nearly a URL"),
+        ("file:/vault", "it is nearly a URL"),
         ("http://bucket/prefix", "http:// is no kind of vault"),
         ("s3://b/p?regoin=x", "did you mean \"region\""),
         ("s3://b/p?path_style=maybe", "path_style is true or false"),

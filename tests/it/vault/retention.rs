@@ -96,6 +96,14 @@ fn age_is_the_younger_of_the_two_clocks() {
 }
 
 #[test]
+fn a_reason_says_a_duration_as_a_configuration_does() {
+    for (hours, said) in [(168, "younger than 7d"), (24, "younger than 1d"), (36, "younger than 36h")] {
+        let reason = Reason::Within(jiff::SignedDuration::from_hours(hours)).to_string();
+        assert!(reason.ends_with(said), "{reason}");
+    }
+}
+
+#[test]
 fn days_are_those_of_the_zone() {
     // 23:30 and 00:30 in Berlin are one UTC day and two local ones.
     let rows = [good("2026-11-10T22:30:00Z"), good("2026-11-10T23:30:00Z"), good("2026-11-11T12:00:00Z")];

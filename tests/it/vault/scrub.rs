@@ -11,6 +11,7 @@ use tidekeeper::vault::catalog::{Catalog, read_manifest};
 use tidekeeper::vault::deletion::{Deleter, Fence, NoNatives};
 use tidekeeper::vault::layout::{self, BackupRef, Marker};
 use tidekeeper::vault::manifest::Status;
+use tidekeeper::vault::marks::Outcome;
 use tidekeeper::vault::scrub::{Finding, Line, Liveness, Repair, Repaired, Scrub, Writers};
 use tidekeeper::vault::store::faults::{Fault, Method, Plan};
 use tidekeeper::vault::store::{Key, Part, Store};
@@ -99,6 +100,20 @@ async fn begin_upload(estate: &Estate, backup: &BackupRef) {
 
 async fn uploads(estate: &Estate) -> usize {
     estate.memory.open_uploads("").await.expect("listed").len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_newest_proof_calls_damaged_is_damage() {
+    let estate = Estate::new();
+    let backup = estate.backup("complete").await;
+    estate.prove(&backup, Outcome::Damaged).await;
+    let lines = inspect(&estate, &Runs::all_dead(), false).await;
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert!(matches!(&line.finding, Finding::FoundDamaged { backup: of, .. } if *of == backup), "{line:?}");
+    assert!(line.is_damage());
+    estate.pass(HOUR).await;
+    estate.prove(&backup, Outcome::Verified).await;
+    assert_eq!(inspect(&estate, &Runs::all_dead(), false).await, []);
 }
 
 #[tokio::test(start_paused = true)]

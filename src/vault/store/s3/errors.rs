@@ -88,9 +88,7 @@ where
             Kind::Denied,
             "no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the pod a role",
         ),
-        SdkError::ConstructionFailure(_) if lower.contains("region") => {
-            (Kind::Config, "set `vault.s3.region`, or AWS_REGION")
-        }
+        _ if lower.contains("region must be set") => (Kind::Config, NO_REGION),
         SdkError::ConstructionFailure(_) => (Kind::Internal, ""),
         SdkError::DispatchFailure(_) if never_sent(&error, &lower) => {
             (Kind::Unreachable, "is the endpoint right, and reachable from here?")
@@ -124,6 +122,9 @@ struct Verdict {
     again: bool,
 }
 
+const NO_REGION: &str = "set AWS_REGION, or `vault.s3.region`, or ?region=REGION behind the vault's URL";
+const OTHER_REGION: &str =
+    "the bucket is in another region: set `vault.s3.region`, or ?region=REGION behind the vault's URL";
 const BUCKET: &str = "check `vault.s3.bucket`; Tidekeeper does not make buckets";
 const RIGHTS: &str =
     "`tidekeeper permissions` prints the policy that is needed; a KMS key has a policy of its own";
@@ -160,7 +161,7 @@ fn judge(code: &str, status: u16, effect: Effect) -> Verdict {
         | "RequestThrottled" => (Kind::Throttled, PATIENCE),
         "RequestTimeout" => (Kind::Timeout, ""),
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
-            (Kind::Config, "the bucket is in another region: set `vault.s3.region`")
+            (Kind::Config, OTHER_REGION)
         }
         "InvalidBucketName" => (Kind::Config, BUCKET),
         "QuotaExceeded" | "StorageFull" | "XMinioStorageFull" | "InsufficientStorage" => {

@@ -124,6 +124,18 @@ async fn a_master_that_sentinels_watch_has_a_warning_until_it_has_a_replica() {
 }
 
 #[tokio::test]
+async fn a_replica_whose_master_never_comes_says_what_ends_that() {
+    let (stage, server) = (Stage::new(), RedisServer::start(&["--replicaof", "127.0.0.1", "1"]).await);
+    let inspection = look(&stage, &settings(&server)).await;
+    let errors = of(&inspection, Severity::Error);
+    let lost = errors.iter().find(|error| error.what.starts_with("NOMASTERLINK")).expect("it is found");
+    assert!(
+        lost.advice.contains("`tidekeeper runs`") && lost.advice.contains("`REPLICAOF NO ONE`"),
+        "{lost:?}"
+    );
+}
+
+#[tokio::test]
 async fn nobody_there_is_an_error_and_not_an_inspection() {
     let (stage, mut server) = (Stage::new(), RedisServer::start(&[]).await);
     server.stop();

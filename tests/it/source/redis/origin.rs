@@ -87,6 +87,9 @@ async fn a_replica_without_its_master_is_not_ready() {
     let error = refused(&stage, &settings(&replica)).await;
     assert_eq!(error.kind(), Kind::Unready, "{error:?}");
     assert!(error.is_retryable() && error.why().starts_with("NOMASTERLINK"), "{error:?}");
+    let hint = error.hint_text().expect("what ends that");
+    assert!(hint.contains("a restore into it was interrupted"), "{hint}");
+    assert!(hint.contains("`REPLICAOF NO ONE`"), "{hint}");
 }
 
 fn by_sentinel(name: &str, ports: &[u16]) -> Place {

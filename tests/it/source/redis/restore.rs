@@ -12,6 +12,7 @@ use tidekeeper::source::redis::master::Patience;
 use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::restore::RedisTarget;
 use tidekeeper::source::{RestorePlan, Severity, Target};
+use tidekeeper::vault::manifest::Contents;
 use tidekeeper::vault::reader::BackupReader;
 
 use super::stage::{Stage, command, fill, info, rdb, saved, script, settings, target, wished, with_version};
@@ -461,7 +462,12 @@ async fn a_cancelled_restore_lets_the_target_go() {
         stage.task.cancel.cancel();
     };
     let (restored, ()) = tokio::join!(stage.restore(&target, &backup, json!({})), cancelling);
-    assert_eq!(restored.expect_err("it was cancelled").kind(), Kind::Cancelled);
+    let error = restored.expect_err("it was cancelled");
+    assert_eq!(error.kind(), Kind::Cancelled);
+    assert!(
+        error.hint_text().is_some_and(|hint| hint.starts_with("the target was being written")),
+        "{error:?}"
+    );
     assert_eq!(role(&server).await, "master");
     assert_eq!(command::<u64>(&server, &["DBSIZE"]).await, 1, "the old data is back");
 }
@@ -499,6 +505,28 @@ async fn whoever_takes_the_target_away_keeps_it() {
     assert_eq!(info(&server, "master_port").await, port, "it is left with whom it follows");
 }
 
+#[tokio::test]
+async fn a_manifest_that_counts_otherwise_is_damage_before_the_target_is_touched() {
+    let stage = Stage::new();
+    let (backup, _) = backup(&stage).await;
+    let server = RedisServer::start(&[]).await;
+    let _: () = command(&server, &["SET", "old", "data"]).await;
+    let changes: [fn(&mut Contents); 3] = [
+        |contents| contents.items += 1,
+        |contents| contents.facts["expires"] = json!(0),
+        |contents| contents.namespaces.get_mut("db0").expect("it has keys").items -= 1,
+    ];
+    for change in changes {
+        let mut manifest = backup.manifest.clone();
+        change(&mut manifest.contents);
+        let changed = BackupReader::resolve(&stage.vault, manifest).await.expect("it is there");
+        let error = stage.restore(&target(&server), &changed, json!({})).await.expect_err("it is refused");
+        assert_eq!(error.kind(), Kind::Damaged, "{error:?}");
+        assert!(error.why().starts_with("its manifest says "), "{error:?}");
+    }
+    assert_eq!(command::<String>(&server, &["GET", "old"]).await, "data");
+}
+
 /// What an operator sees of a restore whose process was killed, and what brings the target back.
 #[tokio::test]
 async fn what_a_killed_restore_leaves_is_explained_by_the_next_plan() {
@@ -510,6 +538,7 @@ async fn what_a_killed_restore_leaves_is_explained_by_the_next_plan() {
     let _: () = command(&server, &["REPLICAOF", "127.0.0.1", &gone]).await;
     let plan = stage.plan(&target(&server), &backup, json!({})).await.expect("a plan that says no");
     let blocker = plan.blockers().next().expect("it is a replica");
+    assert!(blocker.advice.starts_with("is a restore into it running (`tidekeeper runs"), "{blocker:?}");
     assert!(blocker.advice.contains("an earlier restore that was interrupted"), "{blocker:?}");
     assert!(blocker.advice.contains("`REPLICAOF NO ONE`"), "{blocker:?}");
     let _: () = command(&server, &["REPLICAOF", "NO", "ONE"]).await;
