@@ -361,6 +361,18 @@ impl Truth {
         there.map(|(backup, ..)| backup.clone()).collect()
     }
 
+    /// The backups whose deletion is proposed and not decided, oldest first.
+    pub fn proposed(&self) -> Vec<BackupRef> {
+        let facts = self.facts();
+        let is_open = |backup: &BackupRef| {
+            let of = layout::markers_of(Marker::Tombstone, backup);
+            let (verdicts, proposals): (Vec<_>, Vec<_>) =
+                facts.under(&of).partition(|(key, _)| key.ends_with(".verdict.json"));
+            proposals.len() > verdicts.len()
+        };
+        facts.present().map(|(backup, ..)| backup.clone()).filter(is_open).collect()
+    }
+
     /// A key of data of this backup.
     pub fn data_of(&self, backup: &BackupRef) -> Option<Key> {
         let facts = self.facts();
