@@ -325,8 +325,10 @@ async fn settle(world: &mut World) {
     world.operators.drain(..).for_each(|operator| operator.gate.die());
     let interval = INTERVAL.as_secs() as i64;
     // Past every deadline and margin, past what a clock that was ahead has written, and past a due time.
-    let ahead = world.truth.newest().duration_since(world.clocks.store.now()).as_secs().max(0);
-    let rest = 50 * 60 + ahead;
+    let now = world.clocks.store.now();
+    let ahead = world.truth.newest().duration_since(now).as_secs().max(0);
+    let open = world.truth.open_until().duration_since(now).as_secs();
+    let rest = (50 * 60 + ahead).max(5 * 60 + open);
     let then = world.clocks.time.now().as_second() + rest;
     let late = 25 * 60 - then.rem_euclid(interval);
     let rest = rest + if late < 0 { late + interval } else { late };

@@ -392,6 +392,13 @@ impl Truth {
         open.map(|(run, _)| run.clone()).collect()
     }
 
+    /// Until when attempts without an end may stay so: who cannot see that a process is gone waits as long.
+    pub fn open_until(&self) -> Timestamp {
+        let facts = self.facts();
+        let open = facts.attempts.iter().filter(|(id, _)| !facts.finished.contains_key(id));
+        open.map(|(_, started)| started.deadline + MARGIN).max().unwrap_or(Timestamp::MIN)
+    }
+
     /// What is counted from the model.
     pub fn count(&self) -> [(&'static str, u64); 8] {
         let facts = self.facts();
