@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tidekeeper::clock::Clock;
 use tidekeeper::engine::perform::Stop;
+use tidekeeper::engine::work::Order;
 use tidekeeper::task::Progress;
 use tidekeeper::vault::layout::BackupRef;
 use tidekeeper::vault::store::Store;
@@ -48,9 +49,10 @@ enum Deed {
     Pause,
     Jump,
     Spoil,
+    Prove,
 }
 
-/// All of them, and how often each is done beside the others.
+/// What is done everywhere, and how often each beside the others.
 const DEEDS: [(Deed, u64); 17] = [
     (Deed::Wait, 6),
     (Deed::WaitForMidnight, 2),
@@ -74,7 +76,7 @@ const DEEDS: [(Deed, u64); 17] = [
 /// What a planted bug has to do with: it is looked for where there is much of that.
 fn focus(plant: Option<Plant>) -> &'static [Deed] {
     match plant {
-        Some(Plant::OldPlan) => &[Deed::Spoil, Deed::Spoil, Deed::Retention],
+        Some(Plant::OldPlan) => &[Deed::Prove, Deed::Retention],
         Some(Plant::WritersAreDead) => &[Deed::Scrub, Deed::Backup],
         _ => &[],
     }
@@ -182,6 +184,7 @@ async fn perform(world: &mut World, deed: Deed, dice: &mut Dice) {
             world.jump(daemon, dice.chance(40), by);
         }
         Deed::Spoil => spoil(world, dice).await,
+        Deed::Prove => prove(world, dice),
         _ => order(world, deed, daemon, dice),
     }
 }
@@ -212,9 +215,17 @@ fn order(world: &mut World, deed: Deed, daemon: usize, dice: &mut Dice) {
         _ => return,
     };
     let at_terminal = !matches!(deed, Deed::Backup | Deed::Restore | Deed::Verify) || dice.chance(50);
-    let n = world.asked.lock().unwrap().len();
-    let asked = Asked { ask: asks::ask(order, &format!("key {n}")), local: at_terminal, run: None };
-    world.asked.lock().unwrap().push(asked);
+    ask(world, order, at_terminal, daemon, dice);
+}
+
+/// Somebody asks for something for the first time.
+fn ask(world: &mut World, order: Order, local: bool, daemon: usize, dice: &mut Dice) {
+    let n = {
+        let mut asked = world.asked.lock().unwrap();
+        let n = asked.len();
+        asked.push(Asked { ask: asks::ask(order, &format!("key {n}")), local, run: None });
+        n
+    };
     submit(world, n, daemon, dice);
 }
 
@@ -285,10 +296,14 @@ async fn spoil(world: &mut World, dice: &mut Dice) {
     world.weather.count("flipped bits");
     world.memory.delete(&key).await.expect("memory deletes");
     let _ = world.memory.create(&key, body.into()).await.expect("memory creates");
-    let n = world.asked.lock().unwrap().len();
-    let ask = asks::ask(asks::verify(backup), &format!("key {n}"));
-    world.asked.lock().unwrap().push(Asked { ask, local: true, run: None });
-    submit(world, n, 0, dice);
+    ask(world, asks::verify(backup), true, 0, dice);
+}
+
+/// Somebody reads a backup that is to go, and finds it whole: it may be the newest that is proven now, and stay.
+fn prove(world: &mut World, dice: &mut Dice) {
+    if let Some(backup) = world.truth.proposed().pop() {
+        ask(world, asks::verify(backup), true, 0, dice);
+    }
 }
 
 /// Nothing befalls anybody any more; time passes until everything that was begun has ended. Then scrub repairs.
@@ -310,8 +325,10 @@ async fn settle(world: &mut World) {
     world.operators.drain(..).for_each(|operator| operator.gate.die());
     let interval = INTERVAL.as_secs() as i64;
     // Past every deadline and margin, past what a clock that was ahead has written, and past a due time.
-    let ahead = world.truth.newest().duration_since(world.clocks.store.now()).as_secs().max(0);
-    let rest = 50 * 60 + ahead;
+    let now = world.clocks.store.now();
+    let ahead = world.truth.newest().duration_since(now).as_secs().max(0);
+    let open = world.truth.open_until().duration_since(now).as_secs();
+    let rest = (50 * 60 + ahead).max(5 * 60 + open);
     let then = world.clocks.time.now().as_second() + rest;
     let late = 25 * 60 - then.rem_euclid(interval);
     let rest = rest + if late < 0 { late + interval } else { late };

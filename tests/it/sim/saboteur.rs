@@ -29,7 +29,7 @@ pub enum Plant {
     OwnIsForeign,
     /// Deletions are carried out without a verdict in the vault.
     NoVerdict,
-    /// Deletions are decided by what was there when they were proposed.
+    /// Deletions are decided by what was known when they were proposed.
     OldPlan,
     /// Scrub takes every writer for dead.
     WritersAreDead,
@@ -132,7 +132,7 @@ impl Saboteur {
         place.flatten().unwrap_or_else(|| key.clone())
     }
 
-    /// What a listing showed when the oldest open proposal of each source was made.
+    /// What a listing of marks showed when the oldest open proposal of each source was made.
     async fn as_proposed(&self, page: Page) -> Result<Page> {
         let tombstones = list_all(&self.under.memory, "tombstones/").await?;
         let open = |entry: &&Entry| {
@@ -151,9 +151,10 @@ impl Saboteur {
         Ok(Page { entries: page.entries.into_iter().filter(known).collect(), more: page.more })
     }
 
-    /// Whether a listing is one of those that a plan is made from.
+    /// Whether a listing is of what a plan goes by beside the backups themselves: without the newest of those it would
+    /// wait, and delete nothing.
     fn is_of_plan(&self, prefix: &str, after: Option<&Key>) -> bool {
-        let rooms = ["manifests/", "proofs/", "holds/"];
+        let rooms = ["proofs/", "holds/"];
         after.is_none() && rooms.contains(&prefix) && self.under.truth.plans(&self.under.gate)
     }
 }

@@ -361,6 +361,18 @@ impl Truth {
         there.map(|(backup, ..)| backup.clone()).collect()
     }
 
+    /// The backups whose deletion is proposed and not decided, oldest first.
+    pub fn proposed(&self) -> Vec<BackupRef> {
+        let facts = self.facts();
+        let is_open = |backup: &BackupRef| {
+            let of = layout::markers_of(Marker::Tombstone, backup);
+            let (verdicts, proposals): (Vec<_>, Vec<_>) =
+                facts.under(&of).partition(|(key, _)| key.ends_with(".verdict.json"));
+            proposals.len() > verdicts.len()
+        };
+        facts.present().map(|(backup, ..)| backup.clone()).filter(is_open).collect()
+    }
+
     /// A key of data of this backup.
     pub fn data_of(&self, backup: &BackupRef) -> Option<Key> {
         let facts = self.facts();
@@ -378,6 +390,13 @@ impl Truth {
         let facts = self.facts();
         let open = facts.attempts.keys().filter(|id| !facts.finished.contains_key(id));
         open.map(|(run, _)| run.clone()).collect()
+    }
+
+    /// Until when attempts without an end may stay so: who cannot see that a process is gone waits as long.
+    pub fn open_until(&self) -> Timestamp {
+        let facts = self.facts();
+        let open = facts.attempts.iter().filter(|(id, _)| !facts.finished.contains_key(id));
+        open.map(|(_, started)| started.deadline + MARGIN).max().unwrap_or(Timestamp::MIN)
     }
 
     /// What is counted from the model.
