@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tidekeeper::source::Target;
 use tidekeeper::source::redis::survey::Endings;
+use tidekeeper::vault::reader::BackupReader;
 
 use super::stage::{Stage, command, fill, script, target};
 use crate::harness::redis::RedisServer;
@@ -33,36 +34,40 @@ async fn keys_whose_time_has_come_are_left_out() {
     }
 }
 
-#[tokio::test]
-async fn a_comparison_finds_what_is_missing() {
-    let stage = Stage::new();
+/// A backup of a filled server, and another server into which it was restored.
+async fn copied(stage: &Stage) -> (BackupReader, RedisServer) {
     let (source, server) = tokio::join!(RedisServer::start(&[]), RedisServer::start(&[]));
     fill(&source).await;
     let backup = stage.backup_of(&source).await;
-    let target = target(&server);
-    stage.restore(&target, &backup, json!({})).await.expect("it restores");
+    stage.restore(&target(&server), &backup, json!({})).await.expect("it restores");
+    (backup, server)
+}
+
+/// The names of the checks that fail.
+async fn failed(stage: &Stage, backup: &BackupReader, server: &RedisServer) -> Vec<String> {
+    let checks = target(server).compare(backup, &stage.task).await.expect("it compares");
+    checks.into_iter().filter(|check| !check.passed).map(|check| check.name).collect()
+}
+
+#[tokio::test]
+async fn a_comparison_finds_what_is_missing() {
+    let stage = Stage::new();
+    let (backup, server) = copied(&stage).await;
     let _: () = command(&server, &["DEL", "text"]).await;
     let _: () = command(&server, &["FUNCTION", "FLUSH"]).await;
-    let checks = target.compare(&backup, &stage.task).await.expect("it compares");
-    let failed: Vec<&str> =
-        checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
-    assert_eq!(failed, ["keys without a time to live", "db0", "function libraries"]);
+    assert_eq!(
+        failed(&stage, &backup, &server).await,
+        ["keys without a time to live", "db0", "function libraries"]
+    );
 }
 
 /// A time to live excuses nobody whose time has not come.
 #[tokio::test]
 async fn keys_with_time_left_may_not_be_missing() {
     let stage = Stage::new();
-    let (source, server) = tokio::join!(RedisServer::start(&[]), RedisServer::start(&[]));
-    fill(&source).await;
-    let backup = stage.backup_of(&source).await;
-    let target = target(&server);
-    stage.restore(&target, &backup, json!({})).await.expect("it restores");
+    let (backup, server) = copied(&stage).await;
     let _: () = command(&server, &["DEL", "soon"]).await;
-    let checks = target.compare(&backup, &stage.task).await.expect("it compares");
-    let failed: Vec<&str> =
-        checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
-    assert_eq!(failed, ["keys with a time to live", "db0"]);
+    assert_eq!(failed(&stage, &backup, &server).await, ["keys with a time to live", "db0"]);
 }
 
 #[test]
