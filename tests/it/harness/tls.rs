@@ -1,8 +1,11 @@
 //! Certificates for servers on loopback.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tidekeeper::source::redis::config::Tls;
+
+use super::free_port;
+use super::redis::RedisServer;
 
 /// A CA, and a certificate for 127.0.0.1 that it signed, as PEM files in `folder`.
 pub fn certificates(folder: &Path) -> Tls {
@@ -33,4 +36,16 @@ pub fn certificates(folder: &Path) -> Tls {
         key_file: write("key.pem", key.serialize_pem()),
         ..Tls::default()
     }
+}
+
+/// A server with certificates in `folder`, which also speaks TLS, on the port that is returned.
+pub async fn tls_server(folder: &Path, more: &[&str]) -> (RedisServer, Tls, u16) {
+    let tls = certificates(folder);
+    let text = |path: &Option<PathBuf>| path.as_ref().expect("a path").display().to_string();
+    let (ca, cert, key) = (text(&tls.ca_file), text(&tls.cert_file), text(&tls.key_file));
+    let port = free_port();
+    let listen = port.to_string();
+    let args =
+        ["--tls-port", &listen, "--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &key];
+    (RedisServer::start(&[&args, more].concat()).await, tls, port)
 }

@@ -13,7 +13,7 @@ use tidekeeper::source::redis::server::Info;
 use super::backup::{back_up, refused};
 use super::stage::{Stage, command, fill, info, settings};
 use crate::harness::redis::RedisServer;
-use crate::harness::tls::certificates;
+use crate::harness::tls::{certificates, tls_server};
 use crate::harness::{free_port, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -138,12 +138,7 @@ async fn no_sentinel_at_all_is_unreachable() {
 async fn tls_is_spoken_and_certificates_are_checked() {
     let stage = Stage::new();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let tls = certificates(folder.path());
-    let text = |path: &Option<std::path::PathBuf>| path.as_ref().expect("a path").display().to_string();
-    let (ca, cert, key) = (text(&tls.ca_file), text(&tls.cert_file), text(&tls.key_file));
-    let port = free_port();
-    let args = ["--tls-port", &port.to_string(), "--tls-ca-cert-file", &ca, "--tls-cert-file", &cert];
-    let server = RedisServer::start(&[&args[..], &["--tls-key-file", &key]].concat()).await;
+    let (server, tls, port) = tls_server(folder.path(), &[]).await;
     fill(&server).await;
     let with = |tls: Option<Tls>, port: u16| {
         let mut settings = settings(&server);

@@ -17,7 +17,7 @@ use tidekeeper::vault::reader::BackupReader;
 
 use super::stage::{Stage, command, fill, info, rdb, saved, script, settings, target, wished, with_version};
 use crate::harness::redis::RedisServer;
-use crate::harness::tls::certificates;
+use crate::harness::tls::tls_server;
 use crate::harness::{free_port, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -552,13 +552,7 @@ async fn replication_over_tls_needs_a_certificate_of_ours() {
     let stage = Stage::new();
     let (backup, digest) = backup(&stage).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let tls = certificates(folder.path());
-    let text = |path: &Option<std::path::PathBuf>| path.as_ref().expect("a path").display().to_string();
-    let (ca, cert, key) = (text(&tls.ca_file), text(&tls.cert_file), text(&tls.key_file));
-    let port = free_port();
-    let args = ["--tls-port", &port.to_string(), "--tls-ca-cert-file", &ca, "--tls-cert-file", &cert];
-    let more = ["--tls-key-file", &key, "--tls-replication", "yes"];
-    let server = RedisServer::start(&[&args[..], &more[..]].concat()).await;
+    let (server, tls, port) = tls_server(folder.path(), &["--tls-replication", "yes"]).await;
 
     let without = stage.plan(&target(&server), &backup, json!({})).await.expect("a plan");
     assert_eq!(without.spec["way"], "restore-commands");
