@@ -17,6 +17,8 @@ use tidekeeper::vault::store::memory::MemoryStore;
 use tidekeeper::vault::store::{Key, Store};
 use tidekeeper::vault::writer::{BackupWriter, Capture};
 
+use crate::harness::wait_for;
+
 pub struct Scene {
     pub clock: SharedClock,
     pub memory: MemoryStore,
@@ -105,6 +107,11 @@ impl Scene {
         let public = |encryption: &Encryption| Encryption { identity_file: None, ..encryption.clone() };
         let encryption = self.vault.encryption.as_deref().map(public);
         Vault::new(self.vault.store.clone(), self.clock.clone(), encryption)
+    }
+
+    /// Waits until all is clean: what was given up may have had a thread at the spool, which ends a moment later.
+    pub async fn cleaned(&self) {
+        wait_for("all is cleaned up", Duration::from_secs(10), async || self.is_clean().await).await;
     }
 
     /// Neither an open upload nor a booked byte is left.

@@ -186,7 +186,7 @@ async fn what_cannot_be_stored_fails_and_is_cleaned_up() {
         let error = write_artifact(&writer, "dump.rdb", noise(1, 30 * MIB)).await.expect_err("refused");
         assert_eq!(error.kind(), kind);
         assert!(error.to_string().contains("dump.rdb"), "{error}");
-        assert!(scene.is_clean().await, "{method:?}");
+        scene.cleaned().await;
     }
 }
 
@@ -199,7 +199,7 @@ async fn a_writer_that_is_dropped_leaves_nothing() {
     wait_for("the upload begins", Duration::from_secs(10), async || scene.faults.count(Method::PutPart) > 0)
         .await;
     drop(out);
-    wait_for("all is cleaned up", Duration::from_secs(10), async || scene.is_clean().await).await;
+    scene.cleaned().await;
     assert!(list_all(&scene.memory, "data/").await.expect("listed").is_empty());
 }
 
@@ -216,7 +216,7 @@ async fn cancelling_the_task_ends_the_writer() {
     scene.task.cancel.cancel();
     let error = finishing.await.expect("no panic").expect_err("cancelled");
     assert_eq!(error.kind(), Kind::Cancelled);
-    assert!(scene.is_clean().await);
+    scene.cleaned().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,7 +227,7 @@ async fn the_deadline_ends_the_writer() {
     let writer = scene.writer(&scene.backup());
     let error = write_artifact(&writer, "dump.rdb", noise(1, 10 * MIB)).await.expect_err("too late");
     assert_eq!((error.kind(), scene.clock.monotonic()), (Kind::Timeout, Duration::from_secs(10)));
-    assert!(scene.is_clean().await);
+    scene.cleaned().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +243,7 @@ async fn a_store_that_hangs_fills_the_spool_and_then_the_write_fails() {
     assert_eq!(error.kind(), Kind::Full);
     assert!(error.to_string().contains("spool_max"), "{error}");
     assert!(scene.clock.monotonic() < Duration::from_secs(60), "before the server hangs up");
-    assert!(scene.is_clean().await);
+    scene.cleaned().await;
 }
 
 #[tokio::test(start_paused = true)]
