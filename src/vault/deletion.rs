@@ -26,15 +26,16 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::Vault;
-use super::catalog::{Catalog, Listing, Row};
+use super::catalog::{Catalog, Listing, Proven, Row};
 use super::decide::{Decision, decide};
 use super::fate::{self, Fate};
 use super::hold;
 use super::layout::{self, BackupRef};
 use super::manifest::Manifest;
-use super::marks::{Decree, Tombstone, Verdict};
+use super::marks::{Decree, Proof, Tombstone, Verdict};
 use super::retention::{self, Action, Line, Plan, Situation, Wait};
 use super::store_clock::{Reading, StoreClock, Trust};
+use super::verify;
 use crate::config::{Retention, SourceName};
 use crate::error::{Error, Kind, Result};
 
@@ -273,7 +274,13 @@ impl Deleter<'_> {
             return Ok(Some(holder));
         }
         let accepted = self.vault.store.stat(&layout::accepted(&row.backup)).await?.is_some();
-        Ok((accepted && !row.marks.accepted).then(|| "an operator accepted it".to_owned()))
+        if accepted && !row.marks.accepted {
+            return Ok(Some("an operator accepted it".to_owned()));
+        }
+        // A verification that ended after the listing has released its hold; what it found may change the plan.
+        let newest = verify::newest_proof(self.vault, &row.backup).await?;
+        let is_new = |proof: &Proof| !row.marks.proofs.contains(&Proven::of(proof));
+        Ok(newest.filter(is_new).map(|proof| format!("{} looked at it meanwhile", proof.run)))
     }
 
     async fn decide_verdict(&self, backup: &BackupRef, n: u32, verdict: &Verdict) -> Result<Decree> {

@@ -115,7 +115,7 @@ pub struct Proven {
 }
 
 impl Proven {
-    pub(super) fn of(proof: &Proof) -> Self {
+    pub(in crate::vault) fn of(proof: &Proof) -> Self {
         Proven { outcome: proof.outcome, at: proof.at, run: proof.run.as_str().into() }
     }
 }

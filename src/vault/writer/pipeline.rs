@@ -4,7 +4,8 @@ use std::fmt;
 use std::mem::take;
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, pending, try_join};
+use futures_util::FutureExt;
+use futures_util::future::{self, BoxFuture, pending, try_join};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedSender};
 use tokio::task::JoinHandle;
 
@@ -75,7 +76,7 @@ impl Pipeline {
         let outgoing = Outgoing::new(vault.store.clone(), vault.clock.clone(), key, &task.spool)?;
         let (blocks, queue) = mpsc::channel(QUEUE);
         let storing = Storing {
-            plain: Hasher::default(),
+            plain: future::ready(Ok(Hasher::default())).boxed(),
             sealing: Sealing { sealer, stored: Hasher::default() },
             cutter: Cutter::default(),
             buffers: shared.buffers.clone(),
@@ -131,7 +132,8 @@ async fn run(outgoing: Outgoing, storing: Storing, queue: Receiver<Block>, task:
 
 /// The steps that must see the blocks in order.
 struct Storing {
-    plain: Hasher,
+    /// The hash of the plain bytes so far, and the block that it takes now: nothing waits for it but the next block's.
+    plain: BoxFuture<'static, Result<Hasher>>,
     sealing: Sealing,
     cutter: Cutter,
     buffers: Pool,
@@ -157,24 +159,24 @@ impl Storing {
         if !self.cutter.is_whole() {
             send(&cut, self.cutter.rest()).await;
         }
-        Ok(Done { plain: self.plain.finish(), stored: self.sealing.stored.finish() })
+        Ok(Done { plain: self.plain.await?.finish(), stored: self.sealing.stored.finish() })
     }
 
-    /// Hashes the plain bytes on one thread while another encrypts and hashes what will be stored.
+    /// Begins to hash the plain bytes on one thread; encrypts and hashes what will be stored on another.
     async fn seal(&mut self, packed: Packed, last: bool) -> Result<Buffer> {
         let Packed { plain, frame } = packed;
-        let (mut hasher, mut sealing) = (take(&mut self.plain), take(&mut self.sealing));
-        let buffers = self.buffers.clone();
-        let hashed = start(plain.len(), move || {
+        let mut hasher = (&mut self.plain).await?;
+        self.plain = start(plain.len(), move || {
             hasher.update(&plain);
             Ok(hasher)
         });
-        let sealed = start(frame.len(), move || {
+        let (mut sealing, buffers) = (take(&mut self.sealing), self.buffers.clone());
+        let (sealing, sealed) = start(frame.len(), move || {
             let sealed = sealing.seal(frame, last, &buffers)?;
             Ok((sealing, sealed))
-        });
-        let (hasher, (sealing, sealed)) = try_join(hashed, sealed).await?;
-        (self.plain, self.sealing) = (hasher, sealing);
+        })
+        .await?;
+        self.sealing = sealing;
         Ok(sealed)
     }
 

@@ -1,17 +1,19 @@
 use std::slice::from_ref;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::SignedDuration;
 use serde_json::json;
 use tidekeeper::config::Retention;
-use tidekeeper::error::Kind;
+use tidekeeper::error::{Kind, Result};
 use tidekeeper::vault::accept::accept;
-use tidekeeper::vault::deletion::{Policy, preview};
+use tidekeeper::vault::deletion::{Fence, Policy, preview};
 use tidekeeper::vault::hold::hold;
 use tidekeeper::vault::layout::{self, BackupRef};
 use tidekeeper::vault::marks::Outcome;
 use tidekeeper::vault::retention::Wait;
 use tidekeeper::vault::store::faults::{Fault, Method, Plan};
+use tidekeeper::vault::verify::newest_proof;
 
 use super::estate::{DAY, Deposed, Estate, HOUR, Leads, SOURCE, keep_one};
 
@@ -103,6 +105,41 @@ async fn a_hold_or_a_word_of_acceptance_in_the_grace_keeps_it() {
     assert_eq!(second.proposed, [suspect], "accepted, it still is old: proposed anew, with a new grace");
     estate.pass(4 * DAY).await;
     assert_eq!(estate.retain(&keep_one()).await.expect("a pass").proposed, [old], "the hold has ended");
+}
+
+/// A leader while whose pass a verification of a backup ends.
+struct Meanwhile<'a>(&'a Estate, BackupRef);
+
+#[async_trait]
+impl Fence for Meanwhile<'_> {
+    fn generation(&self) -> Option<u64> {
+        Some(1)
+    }
+
+    async fn still_leading(&self) -> Result<()> {
+        let Meanwhile(estate, backup) = self;
+        if newest_proof(&estate.vault, backup).await?.is_none() {
+            estate.prove(backup, Outcome::Verified).await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proof_that_comes_between_the_listing_and_the_verdict_keeps_it() {
+    let estate = Estate::new();
+    let (oldest, old) = two(&estate).await;
+    estate.pass(HOUR).await;
+    estate.backup("complete").await;
+    estate.retain(&keep_one()).await.expect("a pass");
+    estate.pass(DAY).await;
+    // The newer one is decided first.
+    let fence = Meanwhile(&estate, oldest.clone());
+    let report = estate.retain_as(&estate.vault, &fence, &keep_one()).await.expect("a pass");
+    assert_eq!((report.deleted, report.withdrawn), (vec![old], vec![oldest]));
+    estate.pass(DAY).await;
+    let report = estate.retain(&keep_one()).await.expect("a pass");
+    assert!(report.deleted.is_empty(), "the only proven one goes: {report:?}");
 }
 
 #[tokio::test(start_paused = true)]
