@@ -1,6 +1,6 @@
 //! `tidekeeper backups [SOURCE]`: which backups there are.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::context::Context;
 use super::document;
@@ -33,7 +33,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
         None => list(&args, context).await?,
     };
     backups.retain(|backup| args.all || document::text(backup, "/status") != "abandoned");
-    let document = json!({ "backups": backups });
+    let document = document::list("backups", backups);
     // Ten thousand lines take as long to draw as to read: not where nobody looks.
     let text = if context.globals.json { String::new() } else { text(&document, &context.look) };
     Ok(Outcome::done(document, text))

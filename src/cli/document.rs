@@ -20,6 +20,11 @@ pub fn of(view: &impl Serialize) -> Result<Value> {
         .map_err(|cause| Error::new(Kind::Internal, "writing the answer as JSON", &cause).caused_by(cause))
 }
 
+/// The document of a list (`json!` would copy each of its items).
+pub fn list(name: &str, items: Vec<Value>) -> Value {
+    Value::Object([(name.to_owned(), Value::Array(items))].into_iter().collect())
+}
+
 /// The text at `pointer`; empty if there is none.
 pub fn text<'a>(document: &'a Value, pointer: &str) -> &'a str {
     document.pointer(pointer).and_then(Value::as_str).unwrap_or_default()

@@ -4,13 +4,13 @@
 //! once per process and kept as compact rows, since no object is ever rewritten. What cannot be read is listed with
 //! the reason: an unreadable manifest is a backup in trouble, never an absent one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures_util::stream::TryChunksError;
 use futures_util::{Stream, StreamExt, TryFutureExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Vault;
@@ -29,19 +29,16 @@ pub use self::read::{missing_among, missing_objects, named_objects, not_there, r
 pub use self::resolve::{baseline, latest};
 pub use self::row::{Marks, Proven, Row, Summary};
 
-/// How many objects are read at the same time, over all listings of a process: enough to hide 50 ms of latency at
-/// 1,000 objects a second, few enough not to be throttled.
-const IN_FLIGHT: usize = 64;
-
-/// How many objects one task reads: parsing ten thousand manifests keeps every core busy, not one.
-const BATCH: usize = 64;
+/// How many objects one task reads, and how many tasks read at the same time: parsing ten thousand manifests keeps every
+/// core busy, not one, and no more than 128 of them, of 64 KiB at most, are in memory.
+const BATCH: usize = 16;
+const BATCHES: usize = 8;
 
 /// The backups of a vault. Clones share what was read already.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     vault: Vault,
     seen: Arc<Mutex<HashMap<Key, Seen>>>,
-    in_flight: Arc<Semaphore>,
 }
 
 /// What a listing found.
@@ -104,7 +101,7 @@ type Found = (Entry, Result<Option<Content>>);
 impl Catalog {
     /// The catalog of `vault`; nothing is read yet.
     pub fn new(vault: &Vault) -> Self {
-        Catalog { vault: vault.clone(), seen: Arc::default(), in_flight: Arc::new(Semaphore::new(IN_FLIGHT)) }
+        Catalog { vault: vault.clone(), seen: Arc::default() }
     }
 
     /// Lists the backups of one source, or of all.
@@ -148,59 +145,65 @@ impl Catalog {
             reading.map_err(|died| Error::new(Kind::Internal, "reading the catalog", died))
         };
         let batches = batches.map_err(|TryChunksError(_, error)| error).map_ok(read);
-        let mut found: Vec<Found> = batches.try_buffer_unordered(IN_FLIGHT).try_concat().await?;
+        let mut found: Vec<Found> = batches.try_buffer_unordered(BATCHES).try_concat().await?;
         found.sort_unstable_by(|(a, _), (b, _)| a.key.cmp(&b.key));
         self.forget_unlisted(&prefix, &found);
         Ok(found)
     }
 
     async fn read_all(self, room: Room, batch: Vec<Entry>) -> Vec<Found> {
-        stream::iter(batch).map(|entry| self.read(room, entry)).buffer_unordered(BATCH).collect().await
-    }
-
-    async fn read(&self, room: Room, entry: Entry) -> Found {
-        if !room.has_content(&entry.key) {
-            return (entry, Ok(Some(Content::Nothing)));
-        }
-        if let Some(content) = self.known(&entry) {
-            return (entry, Ok(Some(content)));
-        }
-        let _permit = self.in_flight.acquire().await.expect("never closed");
-        let content = self.fetch(room, &entry.key).await;
-        if let Ok(Some(content)) = &content {
-            let seen = Seen { size: entry.size, modified: entry.modified, content: content.clone() };
-            self.seen.lock().expect("no holder panics").insert(entry.key.clone(), seen);
-        }
-        (entry, content)
-    }
-
-    async fn fetch(&self, room: Room, key: &Key) -> Result<Option<Content>> {
-        let Some(bytes) = self.vault.store.get(key).await? else { return Ok(None) };
-        let content = match room {
-            Room::Manifests => {
-                let manifest = read::parse_manifest(&self.vault, key, &bytes)?;
-                Content::Manifest(Arc::new(Summary::of(&manifest)))
-            }
-            Room::Marks(Marker::Proof) => Content::Proof(Proven::of(&read::parse(&self.vault, key, &bytes)?)),
-            Room::Marks(Marker::Hold) => Content::Hold(Arc::new(read::parse(&self.vault, key, &bytes)?)),
-            Room::Marks(Marker::Tombstone) => {
-                Content::Verdict(read::parse::<Verdict>(&self.vault, key, &bytes)?.decree)
-            }
-            Room::Accepted => Content::Nothing,
+        let known: Vec<_> = batch.iter().map(|entry| self.known(room, entry)).collect();
+        let unknown = batch.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let keys: Vec<Key> = unknown.map(|(entry, _)| entry.key.clone()).collect();
+        let mut bodies = self.vault.store.get_all(&keys).await.into_iter();
+        let found = |(entry, known): (Entry, Option<Content>)| {
+            let content = match known {
+                Some(content) => Ok(Some(content)),
+                None => self.learn(room, &entry, bodies.next().expect("an answer for each key")),
+            };
+            (entry, content)
         };
-        Ok(Some(content))
+        batch.into_iter().zip(known).map(found).collect()
     }
 
-    fn known(&self, entry: &Entry) -> Option<Content> {
+    /// What is known of an object without reading it (again).
+    fn known(&self, room: Room, entry: &Entry) -> Option<Content> {
+        if !room.has_content(&entry.key) {
+            return Some(Content::Nothing);
+        }
         let seen = self.seen.lock().expect("no holder panics");
         let known = seen.get(&entry.key)?;
         (known.size == entry.size && known.modified == entry.modified).then(|| known.content.clone())
     }
 
+    fn learn(&self, room: Room, entry: &Entry, body: Result<Option<Bytes>>) -> Result<Option<Content>> {
+        let Some(bytes) = body? else { return Ok(None) };
+        let content = self.parse(room, &entry.key, &bytes)?;
+        let seen = Seen { size: entry.size, modified: entry.modified, content: content.clone() };
+        self.seen.lock().expect("no holder panics").insert(entry.key.clone(), seen);
+        Ok(Some(content))
+    }
+
+    fn parse(&self, room: Room, key: &Key, bytes: &[u8]) -> Result<Content> {
+        Ok(match room {
+            Room::Manifests => {
+                let manifest = read::parse_manifest(&self.vault, key, bytes)?;
+                Content::Manifest(Arc::new(Summary::of(&manifest)))
+            }
+            Room::Marks(Marker::Proof) => Content::Proof(Proven::of(&read::parse(&self.vault, key, bytes)?)),
+            Room::Marks(Marker::Hold) => Content::Hold(Arc::new(read::parse(&self.vault, key, bytes)?)),
+            Room::Marks(Marker::Tombstone) => {
+                Content::Verdict(read::parse::<Verdict>(&self.vault, key, bytes)?.decree)
+            }
+            Room::Accepted => Content::Nothing,
+        })
+    }
+
+    /// `found` is in order.
     fn forget_unlisted(&self, prefix: &str, found: &[Found]) {
-        let listed: HashSet<&Key> = found.iter().map(|(entry, _)| &entry.key).collect();
+        let is_listed = |key: &Key| found.binary_search_by(|(entry, _)| entry.key.cmp(key)).is_ok();
         let mut seen = self.seen.lock().expect("no holder panics");
-        seen.retain(|key, _| !key.as_str().starts_with(prefix) || listed.contains(key));
+        seen.retain(|key, _| !key.as_str().starts_with(prefix) || is_listed(key));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The object store: the narrow contract on which every promise of the vault rests.
 //!
-//! Eleven calls, each with one sentence that the conformance suite checks on every implementation.
+//! A dozen calls, each with one sentence that the conformance suite checks on every implementation.
 //! Objects are written once: there is no call that replaces one.
 
 use std::borrow::Borrow;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 
@@ -100,7 +101,7 @@ pub struct Entry {
 /// One page of a listing.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// In ascending byte order of the keys; at most 1,000.
+    /// In ascending byte order of the keys; as many as the store gives at a time, some thousands at most.
     pub entries: Vec<Entry>,
     /// Whether more follow after the last of `entries`.
     pub more: bool,
@@ -195,6 +196,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Reads a small object whole; `None` if the key has none, an error if it is longer than [`SMALL_OBJECT_MAX`].
     async fn get(&self, key: &Key) -> Result<Option<Bytes>>;
+
+    /// Reads several small objects, each as [`get`](Store::get) does; the answers are in the order of `keys`.
+    async fn get_all(&self, keys: &[Key]) -> Vec<Result<Option<Bytes>>> {
+        join_all(keys.iter().map(|key| self.get(key))).await
+    }
 
     /// Streams a non-empty range in chunks of at most 1 MiB; a range past the end, a missing object and a cut are errors.
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>>;

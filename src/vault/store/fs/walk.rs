@@ -16,7 +16,8 @@ use crate::vault::store::{Entry, KEY_MAX, Key, Page};
 pub(super) const STAGING: &str = ".tmp";
 pub(super) const RESERVE: &str = ".reserve";
 
-const PAGE: usize = 1_000;
+/// How many entries a page has at most: each page reads its folder's names anew, and an entry takes about 200 bytes.
+const PAGE: usize = 5_000;
 
 /// How many bytes of names the kernel hands over at a time.
 const NAMES: usize = 64 << 10;

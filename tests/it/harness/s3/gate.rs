@@ -56,6 +56,11 @@ impl Rule {
         self.met.acquire().await.expect("it is never closed").forget();
     }
 
+    /// How many requests have met their fate and were not told.
+    pub fn times_met(&self) -> usize {
+        self.met.available_permits()
+    }
+
     /// Lets go what is held, and whatever comes.
     pub fn let_go(&self) {
         self.left.close();

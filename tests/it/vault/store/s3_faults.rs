@@ -1,6 +1,7 @@
 //! What the network and a refusing server do to the S3 store: each way once, on a real server behind a wire that breaks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use tidekeeper::clock::SystemClock;
@@ -11,9 +12,10 @@ use tidekeeper::vault::store::{Create, Key, Part, SharedStore, Store};
 
 use super::cases::{pattern, read};
 use super::uploads::unlinked;
-use crate::harness::free_port;
+use crate::harness::s3::gate::{Fate, Gate};
 use crate::harness::s3::proxy::{HurriedClock, Proxy};
 use crate::harness::s3::{self, config};
+use crate::harness::{free_port, wait_for};
 
 /// A store behind a wire that works until it is told otherwise.
 async fn wired() -> (Proxy, SharedStore) {
@@ -129,6 +131,29 @@ async fn calls_that_can_be_repeated_survive_lost_replies() {
     proxy.cut(2, 0);
     store.delete(&key).await.unwrap();
     assert!(store.get(&key).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_objects_are_read_64_at_a_time() {
+    let gate = Gate::before(s3::versitygw().await).await;
+    let store = gate.server.store_at(&gate.server.place(), SystemClock::shared());
+    let mut keys = Vec::new();
+    for n in 0..100 {
+        keys.push(created(&store, &format!("small/{n}"), n).await);
+    }
+    let held = gate.on("GET", "small/", keys.len(), Fate::Held(0));
+    let (reader, wanted) = (store.clone(), keys.clone());
+    let reading = tokio::spawn(async move { reader.get_all(&wanted).await });
+    wait_for("64 are asked for", Duration::from_secs(20), async || held.times_met() >= 64).await;
+    for key in &keys {
+        // Whatever else was on its way has arrived by the end of this.
+        store.stat(key).await.unwrap().unwrap();
+    }
+    assert_eq!(held.times_met(), 64);
+    held.let_go();
+    for (n, body) in reading.await.unwrap().into_iter().enumerate() {
+        assert_eq!(body.unwrap().unwrap(), pattern(n));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
