@@ -21,8 +21,9 @@ use crate::vault::codec::{Hasher, start};
 use crate::vault::manifest::Digest;
 use crate::vault::store::Key;
 
-/// Blocks that are packed or wait for it, besides the one whose turn it is to be stored: enough for two cores.
-const QUEUE: usize = 2;
+/// Blocks that are packed, besides the one whose turn it is to be stored. One keeps two cores busy, as two hashes are
+/// under way too; each more costs another packer, and 5 MiB.
+const QUEUE: usize = 1;
 
 /// What the artifacts of one attempt use again.
 #[derive(Default)]
