@@ -19,6 +19,7 @@ use crate::task::{Snapshot, Step};
 use crate::vault::decide::set_aside;
 use crate::vault::layout::BackupRef;
 
+pub mod leader;
 pub mod source;
 
 /// How many runs are read at the same time.

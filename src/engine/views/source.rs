@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::leader::LeaderView;
 use super::{Filter, Found, RunView};
 use crate::config::SourceName;
 use crate::engine::Engine;
@@ -20,6 +21,8 @@ use crate::vault::manifest::Status;
 /// How everything fares.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StatusView {
+    /// Who leads, or led last; none if nobody ever did, or it cannot be read.
+    pub leader: Option<LeaderView>,
     /// How every source fares, by name.
     pub sources: Vec<SourceView>,
     /// What is wrong and belongs to no source, as far as anybody can tell.
@@ -113,6 +116,8 @@ impl Engine {
         let listing = self.0.catalog.list(None).await?;
         let Found { views: all_runs, unreadable: runs } = self.telling_runs().await?;
         unreadable.extend(runs);
+        let (leader, mut problems) = self.leader(&mut unreadable).await?;
+        problems.extend(unreadable.iter().map(Advice::of));
         let mut views = Vec::new();
         for source in &self.0.sources {
             let of_source = |run: &&RunView| run.source.as_ref() == Some(source);
@@ -123,7 +128,7 @@ impl Engine {
                 Facts { now: self.clock().now(), listing: &listing, runs: &runs, lines: &lines, switch };
             views.push(facts.view(source));
         }
-        Ok(StatusView { sources: views, problems: unreadable.iter().map(Advice::of).collect() })
+        Ok(StatusView { leader, sources: views, problems })
     }
 
     /// The runs that tell how sources fare, newest first: the newest of all, and those that one source with a run every

@@ -165,8 +165,13 @@ async fn status_says_what_is_wrong_and_what_to_do() {
     let (_server, cli, _) = with_backups(0).await;
     let empty = cli.run(&["status"]).await.exits(0).stdout;
     assert!(empty.contains("redis-main: there is no good backup\n  tidekeeper backup redis-main"), "{empty}");
+    assert!(
+        empty.contains("vault: no daemon leads, so no schedule runs: nobody ever led this vault"),
+        "{empty}"
+    );
     cli.run(&["backup", "redis-main"]).await.exits(0);
     let status = cli.run(&["status", "--json"]).await.exits(0).json();
+    assert_eq!(status["problems"][0]["advice"], "start `tidekeeper serve`", "{status}");
     let source = &status["sources"][0];
     assert_eq!(
         (&source["source"], &source["last_backup"]["status"]),
