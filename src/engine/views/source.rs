@@ -1,6 +1,6 @@
 //! How a source fares: its newest backups, what is due, and what is wrong, with what to do about it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use super::leader::LeaderView;
 use super::{Filter, Found, RunView};
 use crate::config::SourceName;
 use crate::engine::Engine;
-use crate::engine::due::Line;
+use crate::engine::due::{Due, History, Line, candidates};
 use crate::engine::run::{RunId, State};
 use crate::engine::switches::{self, CONFIGURATION, Position, Switch};
 use crate::engine::work::Action;
@@ -108,6 +108,9 @@ const DAYS: [i64; 2] = [1, 8];
 /// So many intervals without a good backup are too many: one may fail, and the next may still be under way.
 const INTERVALS: i32 = 2;
 
+/// A run that is due and was not begun for so long is not only late.
+const OVERDUE: SignedDuration = SignedDuration::from_mins(10);
+
 impl Engine {
     /// How everything fares.
     pub async fn status(&self) -> Result<StatusView> {
@@ -115,6 +118,8 @@ impl Engine {
         let switches = switches::read_all(&self.0.vault, &Default::default(), &mut unreadable).await?;
         let listing = self.0.catalog.list(None).await?;
         let Found { views: all_runs, unreadable: runs } = self.telling_runs().await?;
+        // A run that cannot be read was begun, and nobody knows which it is.
+        let overdue = if runs.is_empty() { self.overdue(&switches, &all_runs) } else { Vec::new() };
         unreadable.extend(runs);
         let (leader, mut problems) = self.leader(&mut unreadable).await?;
         problems.extend(unreadable.iter().map(Advice::of));
@@ -124,11 +129,26 @@ impl Engine {
             let runs: Vec<RunView> = all_runs.iter().filter(of_source).cloned().collect();
             let lines: Vec<&Line> = self.0.timetable.of(source).collect();
             let switch = switches.get(&switches::of_schedule(source));
-            let facts =
-                Facts { now: self.clock().now(), listing: &listing, runs: &runs, lines: &lines, switch };
+            let overdue = overdue.iter().find(|due| due.order.source.as_ref() == Some(source));
+            let now = self.clock().now();
+            let facts = Facts { now, listing: &listing, runs: &runs, lines: &lines, switch, overdue };
             views.push(facts.view(source));
         }
         Ok(StatusView { leader, sources: views, problems })
+    }
+
+    /// What should have begun a while ago and did not, though nothing occupies its source. From where the leader cannot be
+    /// seen this is how its death shows.
+    fn overdue(&self, switches: &BTreeMap<String, Switch>, runs: &[RunView]) -> Vec<Due> {
+        let now = self.clock().now();
+        let mut history = History::default();
+        history.note_switches(&self.0.timetable, switches);
+        let mut due = candidates(now, &self.0.timetable, &history);
+        let served = |due: &Due, run: &RunView| {
+            run.run == due.run || (run.state == State::Running && run.source == due.order.source)
+        };
+        due.retain(|due| due.start_at + OVERDUE <= now && !runs.iter().any(|run| served(due, run)));
+        due
     }
 
     /// The runs that tell how sources fare, newest first: the newest of all, and those that one source with a run every
@@ -158,6 +178,7 @@ struct Facts<'a> {
     runs: &'a [RunView],
     lines: &'a [&'a Line],
     switch: Option<&'a Switch>,
+    overdue: Option<&'a Due>,
 }
 
 impl Facts<'_> {
@@ -204,6 +225,10 @@ impl Facts<'_> {
                 format!("look why: tidekeeper runs, tidekeeper check; then tidekeeper backup {source}"),
             ),
             _ => {}
+        }
+        if let Some(due) = self.overdue {
+            let advice = "see that a daemon leads: `tidekeeper serve`, and its log";
+            say(format!("the {} due at {} was not begun", due.order.action, due.due_at), advice.to_owned());
         }
         // One that was refused did what it should: nothing, until somebody confirms.
         let failed = |run: &&RunView| {

@@ -2,6 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidekeeper::clock::Clock;
+use tidekeeper::config::{Missed, Schedule, Series};
+use tidekeeper::engine::daemon::Daemon;
 use tidekeeper::engine::events::What;
 use tidekeeper::engine::run::State;
 use tidekeeper::engine::switches::Position;
@@ -122,6 +124,35 @@ async fn a_leader_that_nobody_can_see_is_gone_once_it_left_a_question_open() {
     assert_eq!(alive().await, None, "it still may answer");
     world.clock.sleep(Duration::from_secs(60)).await;
     assert_eq!(alive().await, Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_was_due_and_not_begun_is_told_from_anywhere() {
+    let world = World::new();
+    let process = |machine: &str, missed: Missed| {
+        let schedule = cron("a", "0 */6 * * *", "UTC");
+        let series = Series { missed, ..schedule.backup[0].clone() };
+        let schedules = vec![Schedule { backup: vec![series], ..schedule }];
+        world.process_on(machine, machine, Arc::new(world.store.clone()), schedules)
+    };
+    let asker = process("far", Missed::RunOnce);
+    let late = async |asker: &Process| {
+        let problems = asker.engine.status().await.unwrap().sources.remove(0).problems;
+        problems.into_iter().map(|problem| problem.what).find(|what| what.ends_with("was not begun"))
+    };
+    world.clock.sleep(Duration::from_secs(13 * 3600)).await;
+    assert_eq!(late(&asker).await, None, "nobody watched it yet");
+    let daemon = process("here", Missed::RunOnce);
+    world.pass([&mut daemon.daemon()], 3).await;
+    daemon.kill();
+    world.clock.sleep(Duration::from_secs(5 * 3600 + 300)).await;
+    assert_eq!(late(&asker).await, None, "five minutes late: it may just be busy");
+    world.clock.sleep(Duration::from_secs(600)).await;
+    assert_eq!(late(&asker).await.unwrap(), "the backup due at 2026-11-22T00:00:00Z was not begun");
+    assert_eq!(late(&process("elsewhere", Missed::Skip)).await, None, "it is skipped, as it should be");
+    let next = process("there", Missed::RunOnce);
+    world.pass([&mut Daemon::new(&next.engine, true)], 3).await;
+    assert_eq!(late(&asker).await, None);
 }
 
 #[tokio::test(start_paused = true)]
