@@ -226,6 +226,11 @@ impl Facts<'_> {
             ),
             _ => {}
         }
+        if self.lines.is_empty() {
+            let advice =
+                format!("add schedules/{source}.yaml, and `schedules: schedules/` if it is not there");
+            say("it has no schedule: it is never backed up by itself".to_owned(), advice);
+        }
         if let Some(due) = self.overdue {
             let advice = "see that a daemon leads: `tidekeeper serve`, and its log";
             say(format!("the {} due at {} was not begun", due.order.action, due.due_at), advice.to_owned());

@@ -179,3 +179,17 @@ async fn status_says_what_is_wrong_and_what_to_do() {
     );
     assert!(source["next_due"].is_string() && source["rpo_s"].is_number(), "{source}");
 }
+
+#[tokio::test]
+async fn a_source_without_a_schedule_is_told() {
+    let cli = Cli::of_redis("redis://127.0.0.1:1");
+    cli.run(&["init"]).await.exits(0);
+    let words =
+        "redis-main: it has no schedule: it is never backed up by itself\n  add schedules/redis-main.yaml";
+    let with = cli.run(&["status"]).await.exits(0).stdout;
+    assert!(!with.contains(words), "{with}");
+    std::fs::remove_file(cli.path("schedules/redis.yaml")).expect("it is there");
+    let without = cli.run(&["status"]).await.exits(0).stdout;
+    assert!(without.contains(words), "{without}");
+    assert!(!without.contains("no daemon leads"), "nothing waits for one: {without}");
+}
