@@ -13,6 +13,8 @@ use crate::error::Result;
 use crate::vault::place::Intent;
 
 /// List the backups, newest first
+///
+/// As their manifests tell: that their data is there, `status` and `show` look for some of them, `scrub` for all.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Of this source only

@@ -21,6 +21,7 @@ use crate::vault::layout::BackupRef;
 
 pub mod leader;
 pub mod source;
+mod whole;
 
 /// How many runs are read at the same time.
 const IN_FLIGHT: usize = 16;

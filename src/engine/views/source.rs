@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::leader::LeaderView;
-use super::{Filter, Found, RunView};
+use super::whole::Whole;
+use super::{Filter, Found, IN_FLIGHT, RunView};
 use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::due::{Due, History, Line, candidates};
@@ -14,7 +16,7 @@ use crate::engine::run::{RunId, State};
 use crate::engine::switches::{self, CONFIGURATION, Position, Switch};
 use crate::engine::work::Action;
 use crate::error::{Error, Kind, Result};
-use crate::vault::catalog::{Listing, Proven, Row, latest};
+use crate::vault::catalog::{Listing, Proven, Row};
 use crate::vault::layout::BackupRef;
 use crate::vault::manifest::Status;
 
@@ -36,7 +38,7 @@ pub struct SourceView {
     pub source: SourceName,
     /// The newest backup, whatever it is worth.
     pub last_backup: Option<BackupView>,
-    /// The newest from which all can be restored.
+    /// The newest good one of which no object is missing.
     pub last_good: Option<BackupView>,
     /// The age of the newest restorable point, in seconds.
     pub rpo_s: Option<i64>,
@@ -123,15 +125,18 @@ impl Engine {
         unreadable.extend(runs);
         let (leader, mut problems) = self.leader(&mut unreadable).await?;
         problems.extend(unreadable.iter().map(Advice::of));
+        let whole = self.0.sources.iter().map(|source| self.newest_whole(listing.of(source)));
+        let whole: Vec<Whole> =
+            stream::iter(whole.collect::<Vec<_>>()).buffered(IN_FLIGHT).try_collect().await?;
         let mut views = Vec::new();
-        for source in &self.0.sources {
+        for (source, whole) in self.0.sources.iter().zip(&whole) {
             let of_source = |run: &&RunView| run.source.as_ref() == Some(source);
             let runs: Vec<RunView> = all_runs.iter().filter(of_source).cloned().collect();
             let lines: Vec<&Line> = self.0.timetable.of(source).collect();
             let switch = switches.get(&switches::of_schedule(source));
             let overdue = overdue.iter().find(|due| due.order.source.as_ref() == Some(source));
             let now = self.clock().now();
-            let facts = Facts { now, listing: &listing, runs: &runs, lines: &lines, switch, overdue };
+            let facts = Facts { now, listing: &listing, whole, runs: &runs, lines: &lines, switch, overdue };
             views.push(facts.view(source));
         }
         Ok(StatusView { leader, sources: views, problems })
@@ -175,6 +180,7 @@ impl Engine {
 struct Facts<'a> {
     now: Timestamp,
     listing: &'a Listing,
+    whole: &'a Whole<'a>,
     runs: &'a [RunView],
     lines: &'a [&'a Line],
     switch: Option<&'a Switch>,
@@ -184,7 +190,7 @@ struct Facts<'a> {
 impl Facts<'_> {
     fn view(&self, source: &SourceName) -> SourceView {
         let exists = |row: &&Row| row.status() != Some(&Status::Abandoned);
-        let good = latest(self.listing.of(source)).map(BackupView::of);
+        let good = self.whole.newest.map(BackupView::of);
         let suspended = self.switch.filter(|switch| switch.position == Position::Suspended);
         let running = self.runs.iter().filter(|run| run.state == State::Running);
         let mut view = SourceView {
@@ -215,7 +221,7 @@ impl Facts<'_> {
     }
 
     fn problems(&self, view: &SourceView) -> Vec<Advice> {
-        let mut problems = Vec::new();
+        let mut problems = self.whole.lost.clone();
         let mut say = |what: String, advice: String| problems.push(Advice { what, advice });
         let source = &view.source;
         match (&view.last_good, self.longest_age()) {

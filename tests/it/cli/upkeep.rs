@@ -193,3 +193,23 @@ async fn a_source_without_a_schedule_is_told() {
     assert!(without.contains(words), "{without}");
     assert!(!without.contains("no daemon leads"), "nothing waits for one: {without}");
 }
+
+#[tokio::test]
+async fn a_backup_whose_data_is_gone_is_told_and_counts_no_more() {
+    let (_server, cli, backups) = with_backups(2).await;
+    let shown = cli.run(&["show", &backups[1], "--json"]).await.exits(0).json();
+    assert_eq!(shown["missing"].as_array().map(Vec::len), Some(0), "{shown}");
+    let key = shown["manifest"]["artifacts"][0]["key"].as_str().expect("a key");
+    std::fs::remove_file(cli.path("vault").join(key)).expect("it is there");
+    let status = cli.run(&["status", "--json"]).await.exits(0).json();
+    let source = &status["sources"][0];
+    let problem = &source["problems"][0];
+    assert_eq!(problem["what"], format!("backup {} cannot be restored: {key} is not there", backups[1]));
+    let advice = problem["advice"].as_str().expect("text");
+    assert!(advice.starts_with(&format!("tidekeeper verify {}", backups[1])), "{advice}");
+    let id = |backup: &str| backup.split_once('/').expect("SOURCE/ID").1.to_owned();
+    let named = |field: &str| source[field]["backup"]["id"].as_str().expect("an id").to_owned();
+    assert_eq!((named("last_backup"), named("last_good")), (id(&backups[1]), id(&backups[0])));
+    let shown = cli.run(&["show", &backups[1]]).await.exits(0).stdout;
+    assert!(shown.contains(&format!("missing: {key} is not there\n")), "{shown}");
+}
