@@ -162,6 +162,28 @@ async fn what_only_a_leader_may_do_is_handed_to_the_one_that_leads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn stopped_while_it_waits_a_command_says_that_the_run_goes_on() {
+    let world = World::new();
+    world.act("a", Act::Take(Duration::from_secs(20)));
+    let (process, cli) = (world.process("d", vec![]), world.process("cli", vec![]));
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 2).await;
+    let order = ask(Action::Retention, "a", None);
+    let (stop, progress) = <(Stop, Progress)>::default();
+    let (ended, ()) = tokio::join!(cli.engine.run_once(&order, &stop, &progress), async {
+        world.pass([&mut daemon], 5).await;
+        stop.stop(Reason::Asked);
+        world.pass([&mut daemon], 30).await;
+    });
+    let error = ended.unwrap_err();
+    let run = world.records().await.remove(0).0;
+    assert_eq!(error.kind().code(), "conflict", "nothing was cancelled");
+    assert!(error.to_string().contains("only the waiting has ended"), "{error}");
+    assert!(error.hint_text().unwrap().starts_with(&format!("`tidekeeper runs cancel {run}`")), "{error:?}");
+    assert_eq!(cli.engine.run(&run).await.unwrap().state, State::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_daemon_the_command_leads_for_a_moment() {
     let world = World::new();
     let cli = world.process("cli", vec![]);
