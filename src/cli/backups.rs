@@ -42,7 +42,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
 }
 
 async fn list(args: &Args, context: &Context) -> Result<Vec<Value>> {
-    let app = context.app(Intent::Read).await?;
+    let app = context.app_of_vault(Intent::Read).await?;
     let listing = app.catalog.list(args.source.as_ref()).await?;
     let now = context.clock.now();
     listing.rows.iter().map(|row| document::of(&BackupView::of(row, now))).collect()

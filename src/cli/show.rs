@@ -21,7 +21,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let document = match context.remote()? {
         Some(remote) => remote.get(&format!("v1/backups/{}", args.backup), &[]).await?,
         None => {
-            let app = context.app(Intent::Read).await?;
+            let app = context.app_of_vault(Intent::Read).await?;
             let backup = app.catalog.resolve(&args.backup).await?;
             app.show(&backup).await?
         }

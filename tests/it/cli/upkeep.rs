@@ -213,3 +213,37 @@ async fn a_backup_whose_data_is_gone_is_told_and_counts_no_more() {
     let shown = cli.run(&["show", &backups[1]]).await.exits(0).stdout;
     assert!(shown.contains(&format!("missing: {key} is not there\n")), "{shown}");
 }
+
+#[tokio::test]
+async fn a_typo_beside_the_vault_stops_only_what_needs_it() {
+    let (_server, cli, backups) = with_backups(1).await;
+    cli.write("schedules/redis.yaml", "sorce: redis-main\n");
+    cli.edit("redis: {", "redis: { password: \"${NOBODY_SET_THIS}\",");
+    let words = ["schedules/redis.yaml:1:1: sorce: unknown key", "NOBODY_SET_THIS", "needs the vault alone"];
+    let backup = backups[0].as_str();
+    for args in [
+        &["backups"][..],
+        &["show", backup],
+        &["verify", backup],
+        &["extract", backup, "--output", "out"],
+        &["scrub"],
+        &["runs"],
+        &["hold", backup, "--reason", "look at it"],
+    ] {
+        let ran = cli.run(&[args, &["--json"]].concat()).await.exits(0);
+        assert!(ran.stderr.starts_with("warning: reading the configuration: "), "{args:?}: {ran:?}");
+        assert!(words.iter().all(|word| ran.stderr.contains(word)), "{args:?}: {ran:?}");
+        ran.json();
+    }
+    for args in [&["backup", "redis-main"][..], &["serve"], &["restore", backup], &["retention"], &["check"]]
+    {
+        let ran = cli.run(args).await.exits(2);
+        assert!(ran.stderr.starts_with("error: reading the configuration: "), "{args:?}: {ran:?}");
+    }
+    cli.configure("encryption: { recipients: [], unknown: 1 }\n");
+    let vital = cli.run(&["backups"]).await.exits(2).stderr;
+    assert!(
+        vital.contains("encryption.unknown") && vital.contains("hint: ") && vital.contains("--vault"),
+        "{vital}"
+    );
+}
