@@ -89,7 +89,11 @@ impl Engine {
         let mut looked = self.clock().monotonic();
         loop {
             if let Some(fence) = leadership.fence() {
-                self.perform(Job::requested(&request, fence), stop.clone(), progress.clone()).await?;
+                let job = Job::requested(&request, fence);
+                if self.perform(job, stop.clone(), progress.clone()).await? == Performed::Elsewhere {
+                    // The leader that had it is gone, or we would not lead: there is nobody else who closes it.
+                    self.close_if_gone(&request.run).await?;
+                }
             }
             let record = ledger::read(&self.0.vault, &request.run).await?;
             if record.next(self.clock().now()) == Next::Over {
