@@ -4,6 +4,7 @@
 //! simulation can move it. The third clock, the store's, is [`Store::now`](crate::vault::store::Store::now).
 
 use std::fmt::Debug;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -40,6 +41,20 @@ pub async fn within<T>(
         done = work => done,
         () = clock.sleep(limit) => late(),
     }
+}
+
+/// How long one waits for others without a word.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Waits for `work`, and calls `tell` once if that takes long: who waits in silence is taken for one who works.
+pub async fn aloud<T>(clock: &dyn Clock, work: impl Future<Output = T>, tell: impl FnOnce()) -> T {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = clock.sleep(SILENCE) => tell(),
+    }
+    work.await
 }
 
 /// The machine's clock.

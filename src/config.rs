@@ -9,7 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::load::{Known, load, refuse};
+pub use self::load::{Known, load, load_vault, refuse};
 pub use self::name::SourceName;
 pub use self::place::{ObjectLock, Place, S3Place};
 use crate::error::{Error, Kind, Result};

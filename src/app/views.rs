@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use crate::error::Result;
-use crate::vault::catalog::{Proven, Row, read_manifest};
+use crate::vault::catalog::{Proven, Row, inspect};
 use crate::vault::fate::Fate;
 use crate::vault::layout::BackupRef;
 
@@ -99,17 +99,17 @@ fn status(row: &Row) -> &str {
 }
 
 impl App {
-    /// All that is known of one backup: its line in the catalog, and its manifest. Also the answer of
+    /// All that is known of one backup: its line in the catalog, its manifest, what of its objects is missing. Also the answer of
     /// `GET /v1/backups/<source>/<id>`.
     ///
     /// # Errors
     /// `NotFound`, or why the manifest cannot be read.
     pub async fn show(&self, backup: &BackupRef) -> Result<Value> {
-        let manifest = read_manifest(&self.vault, backup).await?;
+        let (manifest, missing) = inspect(&self.vault, backup).await?;
         let listing = self.catalog.list(Some(&backup.source)).await?;
         let row = listing.rows.iter().find(|row| row.backup == *backup);
         let proofs = row.map(|row| row.marks.proofs.as_slice()).unwrap_or_default();
         let view = row.map(|row| BackupView::of(row, self.clock.now()));
-        Ok(json!({ "backup": view, "manifest": manifest, "proofs": proofs }))
+        Ok(json!({ "backup": view, "manifest": manifest, "missing": missing, "proofs": proofs }))
     }
 }

@@ -17,7 +17,7 @@ pub struct Args {
 
 /// Accepts a suspect backup.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
-    let app = context.app(Intent::Write).await?;
+    let app = context.app_of_vault(Intent::Write).await?;
     let backup = app.catalog.resolve(&args.backup).await?;
     mark(context, &app, MarkParams { backup, reason: None, until: None }, Action::Accept).await
 }

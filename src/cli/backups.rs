@@ -13,6 +13,8 @@ use crate::error::Result;
 use crate::vault::place::Intent;
 
 /// List the backups, newest first
+///
+/// As their manifests tell: that their data is there, `status` and `show` look for some of them, `scrub` for all.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// Of this source only
@@ -40,7 +42,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
 }
 
 async fn list(args: &Args, context: &Context) -> Result<Vec<Value>> {
-    let app = context.app(Intent::Read).await?;
+    let app = context.app_of_vault(Intent::Read).await?;
     let listing = app.catalog.list(args.source.as_ref()).await?;
     let now = context.clock.now();
     listing.rows.iter().map(|row| document::of(&BackupView::of(row, now))).collect()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::look::Look;
+use super::outcome;
 use super::remote::Remote;
 use super::serve::Daemon;
 use crate::app::{App, KINDS};
@@ -127,13 +128,30 @@ impl Context {
     /// # Errors
     /// `Usage` with `--server`: a command that asks a daemon does not come here.
     pub fn config(&self) -> Result<Config> {
+        self.configured(|file| read_config(file, config::load))
+    }
+
+    /// As [`config`](Self::config), but mistakes that are not about the vault are only warned of.
+    fn config_of_vault(&self) -> Result<Config> {
+        self.configured(|file| {
+            let (config, wrong) = read_config(file, config::load_vault)?;
+            if let Some(error) = wrong {
+                let error =
+                    error.hint("this needs the vault alone, and goes on; `serve` and `backup` would not");
+                eprint!("{}", outcome::warning(&error, &self.look));
+            }
+            Ok(config)
+        })
+    }
+
+    fn configured(&self, read: impl FnOnce(&Path) -> Result<Config>) -> Result<Config> {
         if let Some(server) = &self.globals.server {
             let why = "a daemon does not do this for others yet";
             return Err(Error::new(Kind::Usage, format!("asking {server}"), why)
                 .hint("leave --server out, and name the configuration or the vault instead"));
         }
         let mut config = match self.origin()? {
-            Origin::Config(file) => read_config(&file)?,
+            Origin::Config(file) => read(&file)?,
             Origin::Vault(url) => Config::of_vault(place::parse(&url)?),
         };
         let identity = self.globals.identity.clone();
@@ -145,7 +163,15 @@ impl Context {
 
     /// The configuration wired to its vault, which must exist and permit `intent`.
     pub async fn app(&self, intent: Intent) -> Result<App> {
-        let config = self.config()?;
+        self.open(self.config()?, intent).await
+    }
+
+    /// As [`app`](Self::app), for what needs the vault alone: at 3 a.m. a typo in a schedule is in nobody's way.
+    pub async fn app_of_vault(&self, intent: Intent) -> Result<App> {
+        self.open(self.config_of_vault()?, intent).await
+    }
+
+    async fn open(&self, config: Config, intent: Intent) -> Result<App> {
         let opened = async {
             let store = place::open_store(&config.vault, self.clock.clone()).await?;
             place::open(&*store, intent).await?;
@@ -172,14 +198,14 @@ impl Context {
 }
 
 /// Reads a configuration with all its problems, those of the sources' own parts among them.
-fn read_config(file: &Path) -> Result<Config> {
+fn read_config<T>(file: &Path, load: impl FnOnce(&Path, Known<'_>) -> Result<T>) -> Result<T> {
     let kinds: Vec<&'static str> = KINDS.iter().map(|kind| kind.name()).collect();
     let mut part = |entry: &config::Entry| -> Vec<Problem> {
         let kind = KINDS.iter().find(|kind| kind.name() == entry.kind);
         let checked = kind.map(|kind| kind.configure(&entry.name, &entry.part));
         checked.and_then(Result::err).unwrap_or_default()
     };
-    config::load(file, Known { kinds: &kinds, env: &|name| std::env::var(name).ok(), part: &mut part })
+    load(file, Known { kinds: &kinds, env: &|name| std::env::var(name).ok(), part: &mut part })
 }
 
 /// A variable of the environment that is set to something.

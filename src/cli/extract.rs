@@ -34,7 +34,7 @@ pub struct Args {
 
 /// Extracts; needs nothing but the vault, and the private key where the backup is encrypted.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
-    let app = context.app(Intent::Read).await?;
+    let app = context.app_of_vault(Intent::Read).await?;
     let backup = app.catalog.resolve(&args.backup).await?;
     let task =
         app.task(&format!("extract of {backup}"), Duration::max(args.deadline.0, Duration::from_secs(1)));

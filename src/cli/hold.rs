@@ -29,7 +29,7 @@ pub struct Args {
 /// Holds a backup.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let until = args.until.as_deref().map(|text| moment(text, context.clock.now())).transpose()?;
-    let app = context.app(Intent::Write).await?;
+    let app = context.app_of_vault(Intent::Write).await?;
     let backup = app.catalog.resolve(&args.backup).await?;
     let params = MarkParams { backup, reason: Some(args.reason), until };
     mark(context, &app, params, Action::Hold).await

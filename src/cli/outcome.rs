@@ -62,7 +62,16 @@ pub fn print(ended: &Result<Outcome>, json: bool, look: &Look) -> u8 {
 
 /// `error: doing: why`, and the hint below.
 pub fn complaint(error: &Error, look: &Look) -> String {
-    let mut text = format!("{} {error}\n", look.paint(Tone::Bad, "error:"));
+    told(Tone::Bad, "error:", error, look)
+}
+
+/// The same of an error that did not stop the command.
+pub fn warning(error: &Error, look: &Look) -> String {
+    told(Tone::Warning, "warning:", error, look)
+}
+
+fn told(tone: Tone, word: &str, error: &Error, look: &Look) -> String {
+    let mut text = format!("{} {error}\n", look.paint(tone, word));
     if let Some(hint) = error.hint_text() {
         text.push_str(&format!("{} {hint}\n", look.paint(Tone::Strong, "hint:")));
     }

@@ -105,13 +105,14 @@ pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs)
     }
 }
 
-/// A first Ctrl-C ends the run in order, which takes a moment; a second ends the process.
+/// A first Ctrl-C ends in order, which takes a moment: our own work, or the waiting for somebody's. What came of it is
+/// said at the end, by whoever knows. A second ends the process.
 fn stop_on_signals(stop: Stop) -> Result<tokio::task::JoinHandle<()>> {
     let listen = |kind| signal(kind).map_err(|cause| Error::io("listening for signals", cause));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     Ok(tokio::spawn(async move {
         either(&mut interrupt, &mut terminate).await;
-        eprintln!("ending the run; once more to leave it as it is");
+        eprintln!("stopping; once more to stop at once");
         stop.stop(Reason::Asked);
         either(&mut interrupt, &mut terminate).await;
         std::process::exit(130); // 128 + SIGINT, as shells count

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::document;
 use super::outcome::error_of;
 use super::perform::{Done, RunArgs};
+use crate::clock::aloud;
 use crate::engine::run::State;
 use crate::error::{Error, Kind, Result};
 use crate::vault::layout;
@@ -109,7 +110,13 @@ impl<'a> Remote<'a> {
         base.join(path).map_err(wrong)
     }
 
-    async fn retried<F: Future<Output = Result<Value>>>(&self, mut send: impl FnMut() -> F) -> Result<Value> {
+    /// What a daemon answers; where that takes long it is said who is waited for.
+    async fn retried<F: Future<Output = Result<Value>>>(&self, send: impl FnMut() -> F) -> Result<Value> {
+        let tell = || tracing::warn!(server = %self.base, "the daemon does not answer; waiting");
+        aloud(&*self.context.clock, self.persist(send), tell).await
+    }
+
+    async fn persist<F: Future<Output = Result<Value>>>(&self, mut send: impl FnMut() -> F) -> Result<Value> {
         let mut tries = 1;
         loop {
             match send().await {

@@ -84,7 +84,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
         Some(Command::Cancel { .. }) => Intent::Write,
         _ => Intent::Read,
     };
-    let app = context.app(intent).await?;
+    let app = context.app_of_vault(intent).await?;
     let engine = app.engine()?;
     match args.command {
         None => list(&args, &engine, context).await,

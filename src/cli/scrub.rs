@@ -40,7 +40,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
         let app = context.app(Intent::Delete).await?;
         perform::perform(context, &app, params.order(), &args.run).await?.detail
     } else {
-        let app = context.app(Intent::Read).await?;
+        let app = context.app_of_vault(Intent::Read).await?;
         let task = app.task("scrub", args.run.deadline.map_or(PATIENCE, |period| period.0));
         let lines = progress::shown(&context.clock, &task.progress, app.scrub(args.deep, &task)).await?;
         json!({ "findings": lines, "repairs": [] })

@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::context::Context;
-use super::look::{Cell, Facts, Look, Table};
+use super::look::{Cell, Facts, Look, Table, Tone};
 use super::outcome::Outcome;
 use super::{document, human};
 use crate::error::Result;
 use crate::vault::place::Intent;
 
-/// Show all that is known of a backup
+/// Show all that is known of a backup, and whether its objects are there
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// SOURCE/ID, or SOURCE/latest
@@ -21,7 +21,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let document = match context.remote()? {
         Some(remote) => remote.get(&format!("v1/backups/{}", args.backup), &[]).await?,
         None => {
-            let app = context.app(Intent::Read).await?;
+            let app = context.app_of_vault(Intent::Read).await?;
             let backup = app.catalog.resolve(&args.backup).await?;
             app.show(&backup).await?
         }
@@ -41,6 +41,9 @@ fn text(document: &Value, look: &Look) -> String {
             table.row([Cell::text(name), Cell::number(document::count(counts, "/items"))]);
         }
         shown.push_str(&format!("\n{}", table.show(look)));
+    }
+    for missing in document::items(document, "/missing").iter().filter_map(Value::as_str) {
+        shown.push_str(&format!("{} {missing}\n", look.paint(Tone::Bad, "missing:")));
     }
     for omission in document::items(document, "/manifest/omissions") {
         let (what, why) = (document::text(omission, "/what"), document::text(omission, "/why"));

@@ -20,8 +20,9 @@ pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
         Some(remote) => remote.get("v1/status", &[]).await?,
         None => {
             let app = context.app(Intent::Read).await?;
-            let StatusView { sources, problems } = app.engine()?.status().await?;
-            json!({ "vault": app.config.vault.to_string(), "sources": sources, "problems": problems })
+            let StatusView { leader, sources, problems } = app.engine()?.status().await?;
+            let vault = app.config.vault.to_string();
+            json!({ "vault": vault, "leader": leader, "sources": sources, "problems": problems })
         }
     };
     let text = text(&document, &context.look);
@@ -35,7 +36,7 @@ fn text(document: &Value, look: &Look) -> String {
         false => table(sources, look).show(look),
     };
     let with_names = sources.iter().map(|source| (document::text(source, "/source"), source));
-    for (name, one) in with_names.chain([("vault", document)]) {
+    for (name, one) in [("vault", document)].into_iter().chain(with_names) {
         for problem in document::items(one, "/problems") {
             let name = look.paint(Tone::Bad, name);
             let (what, advice) = (document::text(problem, "/what"), document::text(problem, "/advice"));

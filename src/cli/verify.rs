@@ -26,7 +26,7 @@ pub struct Args {
 
 /// Verifies and leaves a proof; damage is exit code 5.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
-    let app = context.app(Intent::Write).await?;
+    let app = context.app_of_vault(Intent::Write).await?;
     let backup = app.catalog.resolve(&args.backup).await?;
     let done = perform::perform(context, &app, Verify::order(backup), &args.run).await?;
     let text = text(&done.detail);

@@ -32,20 +32,51 @@ pub struct Known<'a> {
 /// # Errors
 /// `Config`, with every problem of every file in its text, one on a line.
 pub fn load(file: &Path, known: Known<'_>) -> Result<Config> {
+    match read_files(file, known)? {
+        Loaded { config: Some(config), problems, .. } if problems.is_empty() => Ok(config),
+        Loaded { problems, .. } => Err(refuse(problems)),
+    }
+}
+
+/// As [`load`], for whoever needs the vault alone: with mistakes elsewhere there are no sources, targets and schedules,
+/// and those mistakes are told beside the rest.
+///
+/// # Errors
+/// `Config`, as [`load`], if one of the problems stands in the way of every command.
+pub fn load_vault(file: &Path, known: Known<'_>) -> Result<(Config, Option<Error>)> {
+    match read_files(file, known)? {
+        Loaded { config: Some(config), problems, .. } if problems.is_empty() => Ok((config, None)),
+        Loaded { config: Some(config), problems, vital: false } => {
+            let (sources, targets, schedules) = Default::default();
+            Ok((Config { sources, targets, schedules, ..config }, Some(refuse(problems))))
+        }
+        Loaded { problems, .. } => Err(refuse(problems).hint(
+            "what needs the vault alone goes on without a configuration: name it with --vault PATH or URL",
+        )),
+    }
+}
+
+/// What the files say, and what is wrong with them.
+struct Loaded {
+    config: Option<Config>,
+    problems: Vec<Problem>,
+    /// Whether one of the problems stands in the way of every command.
+    vital: bool,
+}
+
+fn read_files(file: &Path, known: Known<'_>) -> Result<Loaded> {
     let text = read(file).map_err(|why| {
         Error::new(Kind::Config, format!("reading the configuration {}", file.display()), why)
             .hint("name it with --config or TIDEKEEPER_CONFIG; some commands need only --vault")
     })?;
-    let mut loader = Loader { known, problems: Vec::new() };
+    let mut loader = Loader { known, problems: Vec::new(), vital: false };
     let config = loader.main_file(file, &text);
-    match (config, loader.problems) {
-        (Some(config), problems) if problems.is_empty() => Ok(config),
-        (None, problems) if problems.is_empty() => {
-            let why = "it passed all checks and still cannot be read; this is a mistake of tidekeeper";
-            Err(Error::new(Kind::Internal, format!("reading the configuration {}", file.display()), why))
-        }
-        (_, problems) => Err(refuse(problems)),
+    let Loader { problems, vital, .. } = loader;
+    if config.is_none() && problems.is_empty() {
+        let why = "it passed all checks and still cannot be read; this is a mistake of tidekeeper";
+        return Err(Error::new(Kind::Internal, format!("reading the configuration {}", file.display()), why));
     }
+    Ok(Loaded { config, problems, vital })
 }
 
 /// One error that says all problems, sorted by where they stand, one on a line.
@@ -66,6 +97,7 @@ pub fn refuse(mut problems: Vec<Problem>) -> Error {
 struct Loader<'a> {
     known: Known<'a>,
     problems: Vec<Problem>,
+    vital: bool,
 }
 
 impl Loader<'_> {
@@ -86,6 +118,7 @@ impl Loader<'_> {
             .map(|raw| check::api(raw.unwrap_or_default(), at("api"), problems));
         let limits = section::<raw::Limits>(&json, "limits")
             .map(|raw| check::limits(raw.unwrap_or_default(), at("limits"), problems));
+        self.vital = self.problems.iter().any(|problem| is_vital(problem, root));
         let (vault, single_writer) = vault?;
         let (encryption, limits, api) = (encryption?, limits?, api?);
         Some(Config { vault, single_writer, encryption, limits, sources, targets, schedules, api })
@@ -196,6 +229,26 @@ impl Loader<'_> {
             }
         }
     }
+}
+
+/// The parts of the file that every command needs.
+const VITAL: [&str; 4] = ["vault", "encryption", "limits", "api"];
+
+/// Whether a problem stands in the way of every command.
+fn is_vital(problem: &Problem, root: &Node) -> bool {
+    let part = match problem.key.split(['.', '[']).next() {
+        _ if problem.span.file != root.span.file => return false,
+        None | Some("") => part_of(root, &problem.span),
+        named => named,
+    };
+    part.is_none_or(|part| VITAL.contains(&part))
+}
+
+/// The key of the file below which a place is: what is wrong with text has no path of keys.
+fn part_of<'a>(root: &'a Node, at: &Span) -> Option<&'a str> {
+    let (key, _) = root.entries().iter().rev().find(|(key, _)| key.span <= *at)?;
+    let below = at.line == key.span.line || at.column > key.span.column;
+    below.then_some(&key.text)
 }
 
 /// A section of the file: `Some(None)` when it is not there, `None` when the walk has found it wrong.

@@ -63,8 +63,9 @@ impl Engine {
                     }
                 }
                 Performed::Elsewhere => {
-                    if !self.close_if_gone(&request.run).await? {
-                        self.pause(WAIT_EVERY, stop, &request.run).await?;
+                    if !self.close_if_gone(&request.run).await? && self.stopped_within(WAIT_EVERY, stop).await
+                    {
+                        return Err(left(&request.run));
                     }
                 }
             }
@@ -88,13 +89,19 @@ impl Engine {
         let mut looked = self.clock().monotonic();
         loop {
             if let Some(fence) = leadership.fence() {
-                self.perform(Job::requested(&request, fence), stop.clone(), progress.clone()).await?;
+                let job = Job::requested(&request, fence);
+                if self.perform(job, stop.clone(), progress.clone()).await? == Performed::Elsewhere {
+                    // The leader that had it is gone, or we would not lead: there is nobody else who closes it.
+                    self.close_if_gone(&request.run).await?;
+                }
             }
             let record = ledger::read(&self.0.vault, &request.run).await?;
             if record.next(self.clock().now()) == Next::Over {
                 return Ok((request.run, record));
             }
-            self.pause(WAIT_EVERY, stop, &request.run).await?;
+            if self.stopped_within(WAIT_EVERY, stop).await {
+                return Err(left(&request.run));
+            }
             if self.clock().monotonic().saturating_sub(looked) >= LOOK_EVERY {
                 leadership.look().await?;
                 looked = self.clock().monotonic();
@@ -113,15 +120,6 @@ impl Engine {
             Some(open) => recovery::close_holder(self, run, open.started.attempt).await,
             None => Ok(true),
         }
-    }
-
-    async fn pause(&self, pause: Duration, stop: &Stop, run: &RunId) -> Result<()> {
-        if !self.stopped_within(pause, stop).await {
-            return Ok(());
-        }
-        let hint = format!("`tidekeeper runs watch {run}` shows it, `tidekeeper runs cancel {run}` ends it");
-        let doing = format!("waiting for run {run}");
-        Err(Error::new(Kind::Cancelled, doing, "it goes on without us").hint(hint))
     }
 
     async fn stopped_within(&self, pause: Duration, stop: &Stop) -> bool {
@@ -155,4 +153,11 @@ impl Engine {
         self.news();
         Ok(())
     }
+}
+
+/// How a command ends that was stopped while another process does the run: that one does not stop by it.
+fn left(run: &RunId) -> Error {
+    let why = "only the waiting has ended: the run is another process's, and goes on there";
+    Error::new(Kind::Conflict, format!("waiting for run {run}"), why)
+        .hint(format!("`tidekeeper runs cancel {run}` ends it, `tidekeeper runs watch {run}` follows it"))
 }

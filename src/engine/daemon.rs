@@ -235,20 +235,7 @@ impl Daemon {
         for source in sources {
             self.follow_configuration(&source, fence).await?;
         }
-        let timetable = &engine.0.timetable;
-        self.history.since = timetable
-            .lines
-            .iter()
-            .filter_map(|line| {
-                let watched = self.switches.get(&line.switch())?.at;
-                let resumed = self.switch(&line.source).filter(|switch| switch.position == Position::Resumed);
-                Some((line.switch(), resumed.map_or(watched, |switch| switch.at.max(watched))))
-            })
-            .collect();
-        let suspended = |source: &&&SourceName| {
-            self.switch(source).is_some_and(|switch| switch.position == Position::Suspended)
-        };
-        self.history.suspended = timetable.sources().iter().filter(suspended).map(|s| (*s).clone()).collect();
+        self.history.note_switches(&engine.0.timetable, &self.switches);
         Ok(())
     }
 

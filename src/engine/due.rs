@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::run::{Next, RunId, share};
 use super::schedule::Rhythm;
+use super::switches::{Position, Switch, of_schedule};
 use super::work::{Action, Order};
 use crate::config::{Missed, Schedule, Series, SourceName};
 use crate::error::Result;
@@ -164,6 +165,23 @@ pub struct History {
     pub busy: BTreeSet<SourceName>,
     /// When the newest scheduled backup of a source that is known to be good ended.
     pub backed_up: BTreeMap<SourceName, Timestamp>,
+}
+
+impl History {
+    /// Notes what the switches say: since when each series is watched, and what is suspended.
+    pub fn note_switches(&mut self, timetable: &Timetable, switches: &BTreeMap<String, Switch>) {
+        let schedule = |source: &SourceName, position: Position| {
+            switches.get(&of_schedule(source)).filter(|switch| switch.position == position)
+        };
+        let since = timetable.lines.iter().filter_map(|line| {
+            let watched = switches.get(&line.switch())?.at;
+            let resumed = schedule(&line.source, Position::Resumed);
+            Some((line.switch(), resumed.map_or(watched, |switch| switch.at.max(watched))))
+        });
+        self.since = since.collect();
+        let suspended = |source: &&SourceName| schedule(source, Position::Suspended).is_some();
+        self.suspended = timetable.sources().into_iter().filter(suspended).cloned().collect();
+    }
 }
 
 /// A run that is due.

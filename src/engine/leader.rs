@@ -326,7 +326,22 @@ impl Leadership {
 
 /// The newest generation.
 pub async fn newest(vault: &Vault) -> Result<Option<Generation>> {
+    newest_of(vault, &list_all(vault.store.as_ref(), layout::LEADERS).await?).await
+}
+
+/// The newest generation, and what is known of its process. One that left a question open for [`PATIENCE`] is as good as
+/// gone: whoever asked would have followed it by now.
+pub async fn regard(vault: &Vault, host: &dyn Host) -> Result<Option<(Generation, Fate)>> {
     let entries = list_all(vault.store.as_ref(), layout::LEADERS).await?;
+    let Some(leader) = newest_of(vault, &entries).await? else { return Ok(None) };
+    let fate = match host.fate(&leader.holder) {
+        Fate::Unknown if is_silent(leader.generation, &entries, vault.clock.now()) => Fate::Gone,
+        known => known,
+    };
+    Ok(Some((leader, fate)))
+}
+
+async fn newest_of(vault: &Vault, entries: &[Entry]) -> Result<Option<Generation>> {
     let generation = |entry: &Entry| match layout::leader_key(&entry.key) {
         Some(LeaderKey::Generation(n)) => Some(n),
         _ => None,
@@ -335,4 +350,16 @@ pub async fn newest(vault: &Vault) -> Result<Option<Generation>> {
         Some(n) => read_json(vault.store.as_ref(), &layout::leader(n)).await,
         None => Ok(None),
     }
+}
+
+/// Whether a question has no answer for longer than a follower waits.
+fn is_silent(generation: u64, entries: &[Entry], now: Timestamp) -> bool {
+    let is_open = |entry: &Entry| match layout::leader_key(&entry.key) {
+        Some(LeaderKey::Asked(n, nonce)) if n == generation => {
+            let answer = layout::leader_answered(n, nonce);
+            entry.modified + PATIENCE <= now && entries.iter().all(|other| other.key != answer)
+        }
+        _ => false,
+    };
+    entries.iter().any(is_open)
 }

@@ -19,7 +19,9 @@ use crate::task::{Snapshot, Step};
 use crate::vault::decide::set_aside;
 use crate::vault::layout::BackupRef;
 
+pub mod leader;
 pub mod source;
+mod whole;
 
 /// How many runs are read at the same time.
 const IN_FLIGHT: usize = 16;

@@ -25,7 +25,7 @@ mod read;
 mod resolve;
 mod row;
 
-pub use self::read::{missing_among, missing_objects, named_objects, not_there, read_manifest};
+pub use self::read::{inspect, missing_among, missing_objects, named_objects, not_there, read_manifest};
 pub use self::resolve::{baseline, latest};
 pub use self::row::{Marks, Proven, Row, Summary};
 

@@ -90,7 +90,8 @@ pub fn pause(failures: u32) -> Duration {
     Duration::from_millis((100 << failures.min(6)).min(5_000))
 }
 
-/// Repeats `attempt` while its error says that this can help; each try may take `limit`.
+/// Repeats `attempt` while its error says that this can help; each try may take `limit`. The first failure is told: a store
+/// has repeated its calls by then.
 pub async fn persist<T, F: Future<Output = Result<T>>>(
     clock: &dyn Clock,
     limit: Duration,
@@ -98,6 +99,9 @@ pub async fn persist<T, F: Future<Output = Result<T>>>(
 ) -> Result<T> {
     for failures in 0..TRIES - 1 {
         match within(clock, limit, attempt()).await {
+            Err(error) if error.is_retryable() && failures == 0 => {
+                tracing::warn!(%error, hint = error.hint_text(), "trying again");
+            }
             Err(error) if error.is_retryable() => tracing::debug!(%error, failures, "trying again"),
             outcome => return outcome,
         }

@@ -6,6 +6,7 @@ mod schema;
 mod shape;
 mod text;
 mod units;
+mod vault;
 
 use std::path::Path;
 
@@ -28,6 +29,10 @@ struct Part {
 }
 
 fn load(file: &Path) -> Result<Config, Error> {
+    with_known(|known| config::load(file, known))
+}
+
+fn with_known<T>(load: impl FnOnce(Known<'_>) -> T) -> T {
     let env = |name: &str| match name {
         "BUCKET" => Some("bucket".to_owned()),
         "THREE" => Some("3".to_owned()),
@@ -37,5 +42,5 @@ fn load(file: &Path) -> Result<Config, Error> {
     let mut part = |entry: &config::Entry| {
         config::shape::read::<Part>(&entry.part, &entry.kind).map(drop).err().unwrap_or_default()
     };
-    config::load(file, Known { kinds: &KINDS, env: &env, part: &mut part })
+    load(Known { kinds: &KINDS, env: &env, part: &mut part })
 }

@@ -1,25 +1,30 @@
 //! How a source fares: its newest backups, what is due, and what is wrong, with what to do about it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Filter, Found, RunView};
+use super::leader::LeaderView;
+use super::whole::Whole;
+use super::{Filter, Found, IN_FLIGHT, RunView};
 use crate::config::SourceName;
 use crate::engine::Engine;
-use crate::engine::due::Line;
+use crate::engine::due::{Due, History, Line, candidates};
 use crate::engine::run::{RunId, State};
 use crate::engine::switches::{self, CONFIGURATION, Position, Switch};
 use crate::engine::work::Action;
 use crate::error::{Error, Kind, Result};
-use crate::vault::catalog::{Listing, Proven, Row, latest};
+use crate::vault::catalog::{Listing, Proven, Row};
 use crate::vault::layout::BackupRef;
 use crate::vault::manifest::Status;
 
 /// How everything fares.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StatusView {
+    /// Who leads, or led last; none if nobody ever did, or it cannot be read.
+    pub leader: Option<LeaderView>,
     /// How every source fares, by name.
     pub sources: Vec<SourceView>,
     /// What is wrong and belongs to no source, as far as anybody can tell.
@@ -33,7 +38,7 @@ pub struct SourceView {
     pub source: SourceName,
     /// The newest backup, whatever it is worth.
     pub last_backup: Option<BackupView>,
-    /// The newest from which all can be restored.
+    /// The newest good one of which no object is missing.
     pub last_good: Option<BackupView>,
     /// The age of the newest restorable point, in seconds.
     pub rpo_s: Option<i64>,
@@ -105,6 +110,9 @@ const DAYS: [i64; 2] = [1, 8];
 /// So many intervals without a good backup are too many: one may fail, and the next may still be under way.
 const INTERVALS: i32 = 2;
 
+/// A run that is due and was not begun for so long is not only late.
+const OVERDUE: SignedDuration = SignedDuration::from_mins(10);
+
 impl Engine {
     /// How everything fares.
     pub async fn status(&self) -> Result<StatusView> {
@@ -112,18 +120,40 @@ impl Engine {
         let switches = switches::read_all(&self.0.vault, &Default::default(), &mut unreadable).await?;
         let listing = self.0.catalog.list(None).await?;
         let Found { views: all_runs, unreadable: runs } = self.telling_runs().await?;
+        // A run that cannot be read was begun, and nobody knows which it is.
+        let overdue = if runs.is_empty() { self.overdue(&switches, &all_runs) } else { Vec::new() };
         unreadable.extend(runs);
+        let (leader, mut problems) = self.leader(&mut unreadable).await?;
+        problems.extend(unreadable.iter().map(Advice::of));
+        let whole = self.0.sources.iter().map(|source| self.newest_whole(listing.of(source)));
+        let whole: Vec<Whole> =
+            stream::iter(whole.collect::<Vec<_>>()).buffered(IN_FLIGHT).try_collect().await?;
         let mut views = Vec::new();
-        for source in &self.0.sources {
+        for (source, whole) in self.0.sources.iter().zip(&whole) {
             let of_source = |run: &&RunView| run.source.as_ref() == Some(source);
             let runs: Vec<RunView> = all_runs.iter().filter(of_source).cloned().collect();
             let lines: Vec<&Line> = self.0.timetable.of(source).collect();
             let switch = switches.get(&switches::of_schedule(source));
-            let facts =
-                Facts { now: self.clock().now(), listing: &listing, runs: &runs, lines: &lines, switch };
+            let overdue = overdue.iter().find(|due| due.order.source.as_ref() == Some(source));
+            let now = self.clock().now();
+            let facts = Facts { now, listing: &listing, whole, runs: &runs, lines: &lines, switch, overdue };
             views.push(facts.view(source));
         }
-        Ok(StatusView { sources: views, problems: unreadable.iter().map(Advice::of).collect() })
+        Ok(StatusView { leader, sources: views, problems })
+    }
+
+    /// What should have begun a while ago and did not, though nothing occupies its source. From where the leader cannot be
+    /// seen this is how its death shows.
+    fn overdue(&self, switches: &BTreeMap<String, Switch>, runs: &[RunView]) -> Vec<Due> {
+        let now = self.clock().now();
+        let mut history = History::default();
+        history.note_switches(&self.0.timetable, switches);
+        let mut due = candidates(now, &self.0.timetable, &history);
+        let served = |due: &Due, run: &RunView| {
+            run.run == due.run || (run.state == State::Running && run.source == due.order.source)
+        };
+        due.retain(|due| due.start_at + OVERDUE <= now && !runs.iter().any(|run| served(due, run)));
+        due
     }
 
     /// The runs that tell how sources fare, newest first: the newest of all, and those that one source with a run every
@@ -150,15 +180,17 @@ impl Engine {
 struct Facts<'a> {
     now: Timestamp,
     listing: &'a Listing,
+    whole: &'a Whole<'a>,
     runs: &'a [RunView],
     lines: &'a [&'a Line],
     switch: Option<&'a Switch>,
+    overdue: Option<&'a Due>,
 }
 
 impl Facts<'_> {
     fn view(&self, source: &SourceName) -> SourceView {
         let exists = |row: &&Row| row.status() != Some(&Status::Abandoned);
-        let good = latest(self.listing.of(source)).map(BackupView::of);
+        let good = self.whole.newest.map(BackupView::of);
         let suspended = self.switch.filter(|switch| switch.position == Position::Suspended);
         let running = self.runs.iter().filter(|run| run.state == State::Running);
         let mut view = SourceView {
@@ -189,7 +221,7 @@ impl Facts<'_> {
     }
 
     fn problems(&self, view: &SourceView) -> Vec<Advice> {
-        let mut problems = Vec::new();
+        let mut problems = self.whole.lost.clone();
         let mut say = |what: String, advice: String| problems.push(Advice { what, advice });
         let source = &view.source;
         match (&view.last_good, self.longest_age()) {
@@ -199,6 +231,15 @@ impl Facts<'_> {
                 format!("look why: tidekeeper runs, tidekeeper check; then tidekeeper backup {source}"),
             ),
             _ => {}
+        }
+        if self.lines.is_empty() {
+            let advice =
+                format!("add schedules/{source}.yaml, and `schedules: schedules/` if it is not there");
+            say("it has no schedule: it is never backed up by itself".to_owned(), advice);
+        }
+        if let Some(due) = self.overdue {
+            let advice = "see that a daemon leads: `tidekeeper serve`, and its log";
+            say(format!("the {} due at {} was not begun", due.order.action, due.due_at), advice.to_owned());
         }
         // One that was refused did what it should: nothing, until somebody confirms.
         let failed = |run: &&RunView| {

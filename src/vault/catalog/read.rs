@@ -25,6 +25,17 @@ pub async fn read_manifest(vault: &Vault, backup: &BackupRef) -> Result<Manifest
     }
 }
 
+/// The manifest of `backup`, and what of the objects that it names is missing: empty means restorable.
+///
+/// # Errors
+/// Those of [`read_manifest`] and [`missing_objects`].
+pub async fn inspect(vault: &Vault, backup: &BackupRef) -> Result<(Manifest, Vec<String>)> {
+    let own = list_all(&*vault.store, &layout::data_of(backup)).await?;
+    let manifest = read_manifest(vault, backup).await?;
+    let missing = missing_among(vault, &manifest, &own).await?;
+    Ok((manifest, missing))
+}
+
 /// The refusal of a backup that does not exist, or not any more.
 pub fn not_there(backup: &BackupRef, why: impl Display) -> Error {
     Error::new(Kind::NotFound, format!("looking for {}", layout::manifest(backup)), why)

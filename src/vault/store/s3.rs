@@ -10,6 +10,7 @@
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,7 +27,7 @@ use self::errors::{Effect, failed};
 use self::upload::S3Upload;
 use super::{Create, Entry, Key, OpenUpload, Page, SMALL_OBJECT_MAX, Store, Upload};
 use crate::aws;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, aloud};
 use crate::config::S3Place;
 use crate::error::{Error, Kind, Result};
 use crate::finding::Finding;
@@ -59,6 +60,8 @@ struct Bucket {
     place: S3Place,
     clock: SharedClock,
     gets: Semaphore,
+    /// Whether somebody was told that it does not answer.
+    silent: AtomicBool,
 }
 
 impl S3Store {
@@ -78,8 +81,13 @@ impl S3Store {
         if let Some(endpoint) = &place.endpoint {
             config = config.endpoint_url(endpoint);
         }
-        let (client, gets) = (Client::from_conf(config.build()), Semaphore::new(GETS_IN_FLIGHT));
-        S3Store(Arc::new(Bucket { client, place: place.clone(), clock, gets }))
+        S3Store(Arc::new(Bucket {
+            client: Client::from_conf(config.build()),
+            place: place.clone(),
+            clock,
+            gets: Semaphore::new(GETS_IN_FLIGHT),
+            silent: AtomicBool::new(false),
+        }))
     }
 
     /// The name of `key` in the bucket.
@@ -102,8 +110,26 @@ impl S3Store {
         }
     }
 
-    /// Makes a call that can be repeated, until it succeeds, fails for good, or [`TRIES`] are over.
+    /// As [`persist`](Self::persist), for what is answered in a moment: where it is not, one of all who wait says so, once
+    /// until the store answers again.
     async fn repeat<T, F>(&self, doing: &str, bytes: u64, call: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let tell = || {
+            if !self.0.silent.swap(true, Ordering::Relaxed) {
+                tracing::warn!(doing, "the vault does not answer; waiting, and asking again");
+            }
+        };
+        let answer = aloud(&*self.0.clock, self.persist(doing, bytes, call), tell).await;
+        if answer.is_ok() {
+            self.0.silent.store(false, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// Makes a call that can be repeated, until it succeeds, fails for good, or [`TRIES`] are over.
+    async fn persist<T, F>(&self, doing: &str, bytes: u64, call: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::Daemon;
+use super::{Daemon, LONG};
+use crate::harness::wait_for;
 
 #[tokio::test]
 async fn sources_are_shown_without_their_addresses() {
@@ -17,7 +18,9 @@ async fn sources_are_shown_without_their_addresses() {
 #[tokio::test]
 async fn status_says_what_is_wrong_and_what_to_do() {
     let daemon = Daemon::start().await;
+    wait_for("it leads", LONG, async || daemon.get("/v1/status").await["leader"]["alive"] == true).await;
     let status = daemon.get("/v1/status").await;
+    assert_eq!(status["problems"], json!([]), "{status}");
     let source = &status["sources"][0];
     assert_eq!(source["source"], "redis-main");
     assert!(source["last_backup"].is_null() && source["rpo_s"].is_null(), "{status}");

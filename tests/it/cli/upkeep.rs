@@ -165,12 +165,85 @@ async fn status_says_what_is_wrong_and_what_to_do() {
     let (_server, cli, _) = with_backups(0).await;
     let empty = cli.run(&["status"]).await.exits(0).stdout;
     assert!(empty.contains("redis-main: there is no good backup\n  tidekeeper backup redis-main"), "{empty}");
+    assert!(
+        empty.contains("vault: no daemon leads, so no schedule runs: nobody ever led this vault"),
+        "{empty}"
+    );
     cli.run(&["backup", "redis-main"]).await.exits(0);
     let status = cli.run(&["status", "--json"]).await.exits(0).json();
+    assert_eq!(status["problems"][0]["advice"], "start `tidekeeper serve`", "{status}");
     let source = &status["sources"][0];
     assert_eq!(
         (&source["source"], &source["last_backup"]["status"]),
         (&"redis-main".into(), &"complete".into())
     );
     assert!(source["next_due"].is_string() && source["rpo_s"].is_number(), "{source}");
+}
+
+#[tokio::test]
+async fn a_source_without_a_schedule_is_told() {
+    let cli = Cli::of_redis("redis://127.0.0.1:1");
+    cli.run(&["init"]).await.exits(0);
+    let words =
+        "redis-main: it has no schedule: it is never backed up by itself\n  add schedules/redis-main.yaml";
+    let with = cli.run(&["status"]).await.exits(0).stdout;
+    assert!(!with.contains(words), "{with}");
+    std::fs::remove_file(cli.path("schedules/redis.yaml")).expect("it is there");
+    let without = cli.run(&["status"]).await.exits(0).stdout;
+    assert!(without.contains(words), "{without}");
+    assert!(!without.contains("no daemon leads"), "nothing waits for one: {without}");
+}
+
+#[tokio::test]
+async fn a_backup_whose_data_is_gone_is_told_and_counts_no_more() {
+    let (_server, cli, backups) = with_backups(2).await;
+    let shown = cli.run(&["show", &backups[1], "--json"]).await.exits(0).json();
+    assert_eq!(shown["missing"].as_array().map(Vec::len), Some(0), "{shown}");
+    let key = shown["manifest"]["artifacts"][0]["key"].as_str().expect("a key");
+    std::fs::remove_file(cli.path("vault").join(key)).expect("it is there");
+    let status = cli.run(&["status", "--json"]).await.exits(0).json();
+    let source = &status["sources"][0];
+    let problem = &source["problems"][0];
+    assert_eq!(problem["what"], format!("backup {} cannot be restored: {key} is not there", backups[1]));
+    let advice = problem["advice"].as_str().expect("text");
+    assert!(advice.starts_with(&format!("tidekeeper verify {}", backups[1])), "{advice}");
+    let id = |backup: &str| backup.split_once('/').expect("SOURCE/ID").1.to_owned();
+    let named = |field: &str| source[field]["backup"]["id"].as_str().expect("an id").to_owned();
+    assert_eq!((named("last_backup"), named("last_good")), (id(&backups[1]), id(&backups[0])));
+    let shown = cli.run(&["show", &backups[1]]).await.exits(0).stdout;
+    assert!(shown.contains(&format!("missing: {key} is not there\n")), "{shown}");
+}
+
+#[tokio::test]
+async fn a_typo_beside_the_vault_stops_only_what_needs_it() {
+    let (_server, cli, backups) = with_backups(1).await;
+    cli.write("schedules/redis.yaml", "sorce: redis-main\n");
+    cli.edit("redis: {", "redis: { password: \"${NOBODY_SET_THIS}\",");
+    let words = ["schedules/redis.yaml:1:1: sorce: unknown key", "NOBODY_SET_THIS", "needs the vault alone"];
+    let backup = backups[0].as_str();
+    for args in [
+        &["backups"][..],
+        &["show", backup],
+        &["verify", backup],
+        &["extract", backup, "--output", "out"],
+        &["scrub"],
+        &["runs"],
+        &["hold", backup, "--reason", "look at it"],
+    ] {
+        let ran = cli.run(&[args, &["--json"]].concat()).await.exits(0);
+        assert!(ran.stderr.starts_with("warning: reading the configuration: "), "{args:?}: {ran:?}");
+        assert!(words.iter().all(|word| ran.stderr.contains(word)), "{args:?}: {ran:?}");
+        ran.json();
+    }
+    for args in [&["backup", "redis-main"][..], &["serve"], &["restore", backup], &["retention"], &["check"]]
+    {
+        let ran = cli.run(args).await.exits(2);
+        assert!(ran.stderr.starts_with("error: reading the configuration: "), "{args:?}: {ran:?}");
+    }
+    cli.configure("encryption: { recipients: [], unknown: 1 }\n");
+    let vital = cli.run(&["backups"]).await.exits(2).stderr;
+    assert!(
+        vital.contains("encryption.unknown") && vital.contains("hint: ") && vital.contains("--vault"),
+        "{vital}"
+    );
 }

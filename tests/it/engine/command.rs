@@ -7,6 +7,7 @@ use tidekeeper::engine::work::Action;
 use tidekeeper::task::Progress;
 
 use super::world::{Act, World, ask};
+use crate::harness::within;
 
 #[tokio::test(start_paused = true)]
 async fn a_command_runs_without_a_daemon() {
@@ -159,6 +160,48 @@ async fn what_only_a_leader_may_do_is_handed_to_the_one_that_leads() {
     assert_eq!(last.started.holder.process, process.id);
     assert_eq!(last.finished.as_ref().unwrap().outcome, End::Succeeded);
     assert_eq!(world.keys("leaders/").await.len(), 1, "nobody was deposed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopped_while_it_waits_a_command_says_that_the_run_goes_on() {
+    let world = World::new();
+    world.act("a", Act::Take(Duration::from_secs(20)));
+    let (process, cli) = (world.process("d", vec![]), world.process("cli", vec![]));
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 2).await;
+    let order = ask(Action::Retention, "a", None);
+    let (stop, progress) = <(Stop, Progress)>::default();
+    let (ended, ()) = tokio::join!(cli.engine.run_once(&order, &stop, &progress), async {
+        world.pass([&mut daemon], 5).await;
+        stop.stop(Reason::Asked);
+        world.pass([&mut daemon], 30).await;
+    });
+    let error = ended.unwrap_err();
+    let run = world.records().await.remove(0).0;
+    assert_eq!(error.kind().code(), "conflict", "nothing was cancelled");
+    assert!(error.to_string().contains("only the waiting has ended"), "{error}");
+    assert!(error.hint_text().unwrap().starts_with(&format!("`tidekeeper runs cancel {run}`")), "{error:?}");
+    assert_eq!(cli.engine.run(&run).await.unwrap().state, State::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_learns_that_the_daemon_it_waits_for_is_gone() {
+    let world = World::new();
+    world.act("a", Act::Hang);
+    let (process, cli) = (world.process("d", vec![]), world.process("cli", vec![]));
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 2).await;
+    let order = ask(Action::Retention, "a", None);
+    let (stop, progress) = Default::default();
+    let work = cli.engine.run_once(&order, &stop, &progress);
+    let waiting = within("it does not wait for ever", Duration::from_secs(120), work);
+    let (ended, ()) = tokio::join!(waiting, async {
+        world.pass([&mut daemon], 5).await;
+        drop(daemon);
+        process.kill();
+    });
+    let (_, record) = ended.unwrap();
+    assert_eq!(record.finished().unwrap().outcome, End::Interrupted);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidekeeper::clock::Clock;
+use tidekeeper::config::{Missed, Schedule, Series};
+use tidekeeper::engine::daemon::Daemon;
 use tidekeeper::engine::events::What;
 use tidekeeper::engine::run::State;
 use tidekeeper::engine::switches::Position;
@@ -8,7 +11,7 @@ use tidekeeper::engine::views::Filter;
 use tidekeeper::engine::work::Action;
 use tidekeeper::error::Kind;
 
-use super::world::{Act, World, ask, cron, every, instant, source};
+use super::world::{Act, Process, World, ask, cron, every, instant, source};
 
 #[tokio::test(start_paused = true)]
 async fn runs_are_listed_newest_first_and_filtered() {
@@ -78,6 +81,78 @@ async fn status_says_what_is_wrong_and_what_to_do() {
     assert!(what[2].starts_with("its schedule is suspended by ada"), "{what:?}");
     assert_eq!(view.problems[2].advice, "ask ada to resume it once that is over");
     assert_eq!(view.next_due, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_says_when_nobody_leads_and_who_did() {
+    let world = World::new();
+    let schedules = || vec![cron("a", "0 0 1 1 *", "UTC")];
+    let asker = world.process("asker", schedules());
+    let problems = async |process: &Process| {
+        let status = process.engine.status().await.unwrap();
+        let what: Vec<_> = status.problems.into_iter().map(|problem| problem.what).collect();
+        (status.leader, what)
+    };
+    let (leader, what) = problems(&asker).await;
+    assert!(leader.is_none() && what[0].ends_with("nobody ever led this vault"), "{what:?}");
+    let daemon = world.process("d", schedules());
+    let mut ticking = daemon.daemon();
+    world.pass([&mut ticking], 3).await;
+    let (leader, what) = problems(&asker).await;
+    assert_eq!((leader.unwrap().alive, what.len()), (Some(true), 0), "{what:?}");
+    drop(ticking);
+    daemon.kill();
+    let (leader, what) = problems(&asker).await;
+    assert_eq!(leader.unwrap().alive, Some(false));
+    assert!(what[0].contains("no schedule runs: the last was process 1 of m, which led since"), "{what:?}");
+    let (_, what) = problems(&world.process("x", vec![])).await;
+    assert!(what.is_empty(), "nothing waits for a leader: {what:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_nobody_can_see_is_gone_once_it_left_a_question_open() {
+    let world = World::new();
+    let process = |machine: &str| {
+        let store = Arc::new(world.store.clone());
+        world.process_in("cluster", machine, machine, store, vec![cron("a", "0 0 1 1 *", "UTC")])
+    };
+    let (leader, follower, asker) = (process("host-1"), process("host-2"), process("host-3"));
+    let alive = async || asker.engine.status().await.unwrap().leader.unwrap().alive;
+    world.pass([&mut leader.daemon()], 3).await;
+    assert_eq!(alive().await, None, "nobody asked it");
+    world.pass([&mut follower.daemon()], 3).await;
+    assert_eq!(alive().await, None, "it still may answer");
+    world.clock.sleep(Duration::from_secs(60)).await;
+    assert_eq!(alive().await, Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_was_due_and_not_begun_is_told_from_anywhere() {
+    let world = World::new();
+    let process = |machine: &str, missed: Missed| {
+        let schedule = cron("a", "0 */6 * * *", "UTC");
+        let series = Series { missed, ..schedule.backup[0].clone() };
+        let schedules = vec![Schedule { backup: vec![series], ..schedule }];
+        world.process_on(machine, machine, Arc::new(world.store.clone()), schedules)
+    };
+    let asker = process("far", Missed::RunOnce);
+    let late = async |asker: &Process| {
+        let problems = asker.engine.status().await.unwrap().sources.remove(0).problems;
+        problems.into_iter().map(|problem| problem.what).find(|what| what.ends_with("was not begun"))
+    };
+    world.clock.sleep(Duration::from_secs(13 * 3600)).await;
+    assert_eq!(late(&asker).await, None, "nobody watched it yet");
+    let daemon = process("here", Missed::RunOnce);
+    world.pass([&mut daemon.daemon()], 3).await;
+    daemon.kill();
+    world.clock.sleep(Duration::from_secs(5 * 3600 + 300)).await;
+    assert_eq!(late(&asker).await, None, "five minutes late: it may just be busy");
+    world.clock.sleep(Duration::from_secs(600)).await;
+    assert_eq!(late(&asker).await.unwrap(), "the backup due at 2026-11-22T00:00:00Z was not begun");
+    assert_eq!(late(&process("elsewhere", Missed::Skip)).await, None, "it is skipped, as it should be");
+    let next = process("there", Missed::RunOnce);
+    world.pass([&mut Daemon::new(&next.engine, true)], 3).await;
+    assert_eq!(late(&asker).await, None);
 }
 
 #[tokio::test(start_paused = true)]

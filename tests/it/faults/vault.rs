@@ -1,9 +1,12 @@
 //! What goes wrong with the vault: named with what to do about it, and what was in it stays.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use tidekeeper::clock::SystemClock;
 use tidekeeper::vault::store::SharedStore;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr};
 
 use super::{EAGER, an_hour_later, backed_up, directory, filled, is_sound, keys, listed, noise, say, says};
 use crate::harness::cli::Cli;
@@ -23,6 +26,38 @@ async fn bucket(server: &RedisServer) -> (Gate, Cli, SharedStore) {
     cli.run(&["init"]).await.exits(0);
     let store = gate.server.store_at(&place, SystemClock::shared());
     (gate, cli, store)
+}
+
+/// A command that waits, and what it says meanwhile.
+struct Waiting {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Waiting {
+    fn start(cli: &Cli, args: &[&str]) -> Self {
+        let mut command = cli.command(args);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary is built");
+        let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        Waiting { child, lines }
+    }
+
+    async fn says(&mut self, words: &str) {
+        let told = async {
+            while !self.lines.next_line().await.expect("readable").expect("it says so").contains(words) {}
+        };
+        within(words, LONG, told).await;
+    }
+
+    /// What else it says until it ends, which it does well.
+    async fn rest(mut self) -> String {
+        let mut rest = String::new();
+        while let Some(line) = self.lines.next_line().await.expect("readable") {
+            rest += &line;
+        }
+        assert_eq!(self.child.wait().await.expect("it is our child").code(), Some(0), "{rest}");
+        rest
+    }
 }
 
 /// A vault on a small disk.
@@ -165,6 +200,29 @@ async fn one_that_asks_for_patience_gets_it() {
         says(cli.run(&["backups", "--json"]).await, 1, &["SlowDown: Reduce your request rate", "later"]);
     let document = ran.json();
     assert_eq!((&document["code"], &document["retryable"]), (&"throttled".into(), &true.into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_does_not_answer_is_named_once_by_whoever_waits() {
+    let server = filled(1 << 10).await;
+    let (gate, mut cli, _) = bucket(&server).await;
+    cli.env.extend(hurried(8));
+    let held = ["manifests", "proofs", "holds"].map(|room| gate.on("GET", room, 1, Fate::Held(0)));
+    let mut waiting = Waiting::start(&cli, &["backups"]);
+    waiting.says("the vault does not answer").await;
+    held.iter().for_each(|rule| rule.let_go());
+    let rest = waiting.rest().await;
+    assert!(!rest.contains("does not answer"), "once: {rest}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_does_not_answer_is_named_by_whoever_waits() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let url = format!("http://{}", silent.local_addr().expect("it listens"));
+    let mut cli = Cli::new(&[]);
+    cli.env.extend(hurried(8));
+    let mut waiting = Waiting::start(&cli, &["status", "--server", &url]);
+    waiting.says(&url).await;
 }
 
 /// Each of the requests that decide something is acted on, and its answer never comes.

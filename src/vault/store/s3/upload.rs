@@ -124,7 +124,7 @@ impl S3Upload {
 impl Upload for S3Upload {
     async fn put_part(&self, number: u32, part: Part) -> Result<()> {
         let doing = self.doing(&format!("sending part {number} of"));
-        let stored = self.store.repeat(&doing, part.len(), || self.put_once(&doing, number, &part)).await?;
+        let stored = self.store.persist(&doing, part.len(), || self.put_once(&doing, number, &part)).await?;
         self.parts().insert(number, stored);
         Ok(())
     }

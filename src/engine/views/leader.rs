@@ -1,0 +1,73 @@
+//! Who leads, as far as it can be told from here: where nobody does, no schedule runs.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::source::Advice;
+use crate::engine::Engine;
+use crate::engine::host::Fate;
+use crate::engine::leader::{Generation, regard};
+use crate::error::{Error, Result};
+use crate::vault::decide::set_aside;
+
+/// The process that was the last to win the lead.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LeaderView {
+    /// Its generation.
+    pub generation: u64,
+    /// Its cluster or machine.
+    pub domain: String,
+    /// Its host.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// When it won.
+    pub since: Timestamp,
+    /// Whether it lives; absent where nobody can tell: it runs where we cannot look, and nobody asked it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alive: Option<bool>,
+}
+
+impl LeaderView {
+    fn of(leader: Generation, fate: Fate) -> Self {
+        LeaderView {
+            generation: leader.generation,
+            domain: leader.domain,
+            host: leader.holder.host,
+            pid: leader.holder.pid,
+            since: leader.at,
+            alive: match fate {
+                Fate::Alive => Some(true),
+                Fate::Gone => Some(false),
+                Fate::Unknown => None,
+            },
+        }
+    }
+}
+
+impl Engine {
+    /// Who leads, and what is wrong about that where schedules wait for it.
+    pub(super) async fn leader(
+        &self,
+        unreadable: &mut Vec<Error>,
+    ) -> Result<(Option<LeaderView>, Vec<Advice>)> {
+        let read = regard(&self.0.vault, &*self.0.host).await;
+        let Some(found) = set_aside(read, unreadable)? else { return Ok((None, Vec::new())) };
+        let leader = found.map(|(leader, fate)| LeaderView::of(leader, fate));
+        let missed = nobody_leads(leader.as_ref()).filter(|_| !self.0.timetable.lines.is_empty());
+        Ok((leader, missed.into_iter().collect()))
+    }
+}
+
+/// What to say where it is known that nobody leads.
+fn nobody_leads(last: Option<&LeaderView>) -> Option<Advice> {
+    let last = match last {
+        None => "nobody ever led this vault".to_owned(),
+        Some(LeaderView { alive: Some(false), host, pid, since, .. }) => {
+            format!("the last was process {pid} of {host}, which led since {since} and is gone")
+        }
+        Some(_) => return None,
+    };
+    let what = format!("no daemon leads, so no schedule runs: {last}");
+    Some(Advice { what, advice: "start `tidekeeper serve`".to_owned() })
+}
