@@ -150,10 +150,7 @@ impl App {
     }
 
     /// An engine that does this app's works, in this process.
-    ///
-    /// # Errors
-    /// `Config` for a schedule that cannot be read.
-    pub fn engine(&self) -> Result<Engine> {
+    pub fn engine(&self) -> Engine {
         let host = LocalHost::new(&self.vault.process, None);
         let parts =
             Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());

@@ -174,16 +174,13 @@ impl Health {
 
 impl Engine {
     /// Nothing is read or started yet.
-    ///
-    /// # Errors
-    /// `Config` for a schedule that cannot be read.
-    pub fn new(parts: Parts) -> Result<Self> {
-        let timetable = Timetable::new(&parts.schedules)?;
+    pub fn new(parts: Parts) -> Self {
+        let timetable = Timetable::new(&parts.schedules);
         let mut sources = parts.sources;
         sources.extend(timetable.sources().into_iter().cloned());
         sources.sort();
         sources.dedup();
-        Ok(Engine(Arc::new(Core {
+        Engine(Arc::new(Core {
             vault: parts.vault,
             workshop: parts.workshop,
             host: parts.host,
@@ -202,7 +199,7 @@ impl Engine {
             wake: Notify::new(),
             news: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-        })))
+        }))
     }
 
     /// The vault.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -43,7 +42,7 @@ impl App {
 
     /// How long the backups of one source, or of all that have a schedule, are kept.
     fn policies(&self, source: Option<&SourceName>) -> Result<Vec<Policy>> {
-        let timetable = Timetable::new(&self.config.schedules)?;
+        let timetable = Timetable::new(&self.config.schedules);
         let wanted = |schedule: &&Schedule| source.is_none_or(|source| schedule.source == *source);
         let schedules: Vec<_> = self.config.schedules.iter().filter(wanted).collect();
         match source {
@@ -53,24 +52,21 @@ impl App {
                 "it has no schedule",
             )
             .hint("a file in `schedules` with `source` and `retention` says how long backups are kept")),
-            _ => schedules.into_iter().map(|schedule| self.policy(schedule, &timetable)).collect(),
+            _ => Ok(schedules.into_iter().map(|schedule| self.policy(schedule, &timetable)).collect()),
         }
     }
 
-    fn policy(&self, schedule: &Schedule, timetable: &Timetable) -> Result<Policy> {
-        let zone = TimeZone::get(&schedule.time_zone).map_err(|cause| {
-            Error::new(Kind::Config, format!("reading the time zone of {}", schedule.source), cause)
-        })?;
+    fn policy(&self, schedule: &Schedule, timetable: &Timetable) -> Policy {
         let now = self.clock.now();
         let backups = timetable.of(&schedule.source).filter(|line| line.action == Action::Backup);
         // Of several series no pause is longer than in the densest of them.
         let interval = backups.filter_map(|line| line.interval(now)).min();
-        Ok(Policy {
+        Policy {
             source: schedule.source.clone(),
             retention: schedule.retention.clone(),
-            zone,
+            zone: schedule.time_zone.0.clone(),
             interval: interval.and_then(|interval| Duration::try_from(interval).ok()),
-        })
+        }
     }
 
     fn deleter<'a>(&'a self, attempt: &'a Attempt) -> Deleter<'a> {

@@ -86,7 +86,7 @@ pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs)
         order,
         deadline,
     };
-    let engine = app.engine()?;
+    let engine = app.engine();
     let (stop, progress) = (Stop::default(), Progress::default());
     let signals = stop_on_signals(stop.clone())?;
     let (run, record) = progress::shown(&context.clock, &progress, async {

@@ -20,7 +20,7 @@ pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
         Some(remote) => remote.get("v1/status", &[]).await?,
         None => {
             let app = context.app(Intent::Read).await?;
-            let StatusView { sources, problems } = app.engine()?.status().await?;
+            let StatusView { sources, problems } = app.engine().status().await?;
             json!({ "vault": app.config.vault.to_string(), "sources": sources, "problems": problems })
         }
     };

@@ -50,7 +50,7 @@ async fn serving_keeps_schedules_and_stops_when_asked() {
     let spool = Spool::new(&Limits::default(), clock.clone()).unwrap();
     let mut parts = Parts::new(vault, Arc::new(Bench), Arc::new(host), spool);
     parts.schedules = vec![every("a", 1)];
-    let engine = Engine::new(parts).unwrap();
+    let engine = Engine::new(parts);
     let stop = CancellationToken::new();
     let options = Options { take_over: false, grace: Duration::from_secs(5) };
     let serving = tokio::spawn({

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tidekeeper::clock::{Clock, SharedClock, TestClock};
+use tidekeeper::config::units::Zone;
 use tidekeeper::config::{Missed, Retention, Schedule, Series, SourceName, When};
 use tidekeeper::engine::daemon::Daemon;
 use tidekeeper::engine::host::{Fate, Holder, Host};
@@ -117,7 +118,7 @@ impl World {
         let mut parts = Parts::new(vault, Arc::new(workshop), Arc::new(host), spool);
         parts.limits = Arc::new(limits);
         parts.schedules = schedules;
-        let engine = Engine::new(parts).unwrap();
+        let engine = Engine::new(parts);
         Process { id, engine, alive: self.alive.clone() }
     }
 
@@ -382,13 +383,13 @@ pub fn every(name: &str, seconds: u64) -> Schedule {
 }
 
 pub fn cron(name: &str, text: &str, zone: &str) -> Schedule {
-    Schedule { time_zone: zone.to_owned(), ..schedule(name, When::Cron(text.to_owned())) }
+    Schedule { time_zone: zone.parse().unwrap(), ..schedule(name, When::Cron(text.parse().unwrap())) }
 }
 
 fn schedule(name: &str, when: When) -> Schedule {
     Schedule {
         source: source(name),
-        time_zone: "UTC".to_owned(),
+        time_zone: Zone::default(),
         backup: vec![Series {
             name: "main".to_owned(),
             when,

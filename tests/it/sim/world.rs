@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tidekeeper::app::App;
 use tidekeeper::clock::{Clock, SharedClock, TestClock};
 use tidekeeper::config::node::{Node, Span, Value};
+use tidekeeper::config::units::Zone;
 use tidekeeper::config::{Config, Entry, Missed, Place, Retention, Schedule, Series, When};
 use tidekeeper::engine::daemon::Daemon;
 use tidekeeper::engine::executor::{Executor, InProcess};
@@ -120,7 +121,7 @@ fn schedule(dice: &mut Dice) -> Schedule {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     Schedule {
         source: source("a"),
-        time_zone: "UTC".to_owned(),
+        time_zone: Zone::default(),
         backup: vec![Series {
             name: "main".to_owned(),
             when: When::Every(INTERVAL),
@@ -236,7 +237,7 @@ impl World {
             store_clock: app.store_clock.clone(),
             ..parts
         });
-        Process { gate, app, engine: engine.expect("an engine") }
+        Process { gate, app, engine }
     }
 
     /// The store as a process has it: its bug, if one is planted; parts; the gate; the oracle; memory.
