@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Engine;
@@ -20,12 +20,9 @@ use crate::error::{Error, Kind, Result};
 use crate::task::Step;
 use crate::vault::abandon::abandon;
 use crate::vault::decide::{Decision, set_aside};
+use crate::vault::hold::MARGIN;
 use crate::vault::layout;
 use crate::vault::manifest::{self, Manifest};
-
-/// How long after its deadline an attempt may be closed, and a claim be passed over, though nobody knows whether its
-/// process lives: by then its own deadline has ended it, even if its machine was slow to wake up.
-pub const MARGIN: SignedDuration = SignedDuration::from_mins(15);
 
 /// How long one try at closing an attempt may take.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(60);
