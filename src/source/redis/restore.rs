@@ -98,11 +98,9 @@ impl Target for RedisTarget {
     ) -> Result<RestorePlan> {
         let options = Options::read(wish)?;
         let backup = from.manifest.backup();
-        // The server is asked first: one that is not there need not wait for a walk of the whole backup.
-        let identity = self.identity(task).await?;
         let survey = match self.survey(from, task).await {
             Err(error) if error.kind() == Kind::Unsupported => {
-                return Ok(plan::refused(backup, at, identity, &error));
+                return Ok(plan::refused(backup, at, self.identity(task).await?, &error));
             }
             survey => survey?,
         };
