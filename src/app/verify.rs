@@ -1,11 +1,10 @@
 //! Every byte of a backup is read and checked, and what was found is written down.
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::App;
-use crate::engine::work::{Action, Attempt, Order, Outcome, Status, Work};
+use super::{App, Named};
+use crate::engine::work::{Attempt, Order, Outcome, Status, Work};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
@@ -13,12 +12,6 @@ use crate::vault::manifest::Artifact;
 use crate::vault::marks;
 use crate::vault::reader::BackupReader;
 use crate::vault::verify::verify;
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Params {
-    backup: BackupRef,
-}
 
 /// Verifies one backup.
 pub struct Verify {
@@ -30,14 +23,8 @@ pub struct Verify {
 impl Verify {
     /// The work that `order` asks for.
     pub fn new(app: &App, order: &Order) -> Result<Self> {
-        let Params { backup } = super::params(order)?;
+        let Named { backup } = super::params(order)?;
         Ok(Verify { app: app.clone(), order: order.clone(), backup })
-    }
-
-    /// The order to verify `backup`.
-    pub fn order(backup: BackupRef) -> Order {
-        let source = Some(backup.source.clone());
-        Order { action: Action::Verify, source, params: json!(Params { backup }) }
     }
 }
 
