@@ -229,6 +229,7 @@ impl Attempt {
             }
         }
         let why = "others claim it faster than we can";
-        Err(Error::new(Kind::Conflict, format!("claiming {label}"), why))
+        Err(Error::new(Kind::Conflict, format!("claiming {label}"), why)
+            .hint("`tidekeeper runs --state running` lists who works on it; wait for them, or cancel one"))
     }
 }

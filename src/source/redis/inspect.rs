@@ -281,7 +281,8 @@ async fn reach(shard: &Shard, settings: &Settings, clock: &SharedClock) -> Resul
             let mut connection = Connection::open(&copy.address, &settings.access, clock).await?;
             if !origin::permitted(&mut connection, &["REPLCONF", "capa", "eof"]).await? {
                 let doing = format!("trying REPLCONF at {}", copy.address);
-                return Err(Error::new(Kind::Denied, doing, "the user lacks +replconf"));
+                return Err(Error::new(Kind::Denied, doing, "the user lacks +replconf")
+                    .hint("`tidekeeper permissions` prints the rights that are needed"));
             }
             let memory = connection.try_ask(&["INFO", "memory"]).await?.and_then(|reply| reply.text());
             connection.close().await;
