@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{App, Named};
-use crate::engine::work::{Action, Attempt, Order, Outcome, Status, Work};
+use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::Result;
 use crate::task::Task;
 use crate::vault::accept::accept;
@@ -83,8 +83,8 @@ impl Work for Mark {
         &self.order
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         let summary = task.guard(self.write(attempt)).await?;
-        Ok(Outcome { status: Status::Succeeded, summary, detail: Value::Null })
+        Ok(Done { status: Grade::Succeeded, summary, detail: Value::Null })
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::App;
 use super::holding::hold_if_writable;
 use crate::config::SourceName;
-use crate::engine::work::{Action, Attempt, Order, Outcome, Status as Ended, Work};
+use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
 use crate::source::{Check, RestorePlan, Restored, Target, Wish};
 use crate::task::Task;
@@ -129,7 +129,7 @@ impl Restore {
         Ok(Restore { app: app.clone(), order: order.clone(), target, params })
     }
 
-    async fn execute(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn execute(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         task.step("preflight");
         let prepared = prepare(&self.app, &self.target, &self.params, Some(attempt), task).await;
         let Prepared { reader, target, plan } =
@@ -142,7 +142,7 @@ impl Restore {
                 error.hint_first("the target holds all of the backup, and was not compared")
             })?,
         };
-        Ok(outcome(&plan, &restored, &checks))
+        Ok(done(&plan, &restored, &checks))
     }
 }
 
@@ -152,7 +152,7 @@ impl Work for Restore {
         &self.order
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         let held = hold_if_writable(&self.app, &self.params.backup, "restore", task).await?;
         let done = self.execute(task, attempt).await;
         held.release().await;
@@ -228,7 +228,7 @@ fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
     }
 }
 
-fn outcome(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Outcome {
+fn done(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Done {
     let failed: Vec<_> =
         checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
     let whole = failed.is_empty() && restored.omissions.is_empty();
@@ -237,8 +237,8 @@ fn outcome(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Outcome
         [] => format!("{} checks passed", checks.len()),
         names => format!("checks that failed: {}", names.join(", ")),
     };
-    Outcome {
-        status: if whole { Ended::Succeeded } else { Ended::Partial },
+    Done {
+        status: if whole { Grade::Succeeded } else { Grade::Partial },
         summary: format!("{} into {}: {} items; {checked}", plan.backup, plan.target.label, restored.items),
         detail: json!({ "plan": plan, "hash": plan.hash(), "restored": restored, "checks": checks }),
     }

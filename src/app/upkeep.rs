@@ -10,8 +10,8 @@ use super::App;
 use crate::config::{Schedule, SourceName};
 use crate::engine::due::Timetable;
 use crate::engine::guards::OpenAttempts;
-use crate::engine::run::Problem;
-use crate::engine::work::{Action, Attempt, Order, Outcome, Status, Work};
+use crate::engine::run::Failure;
+use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::deletion::{self, Deleter, NoNatives, Policy};
@@ -103,7 +103,7 @@ impl Work for Retain {
         true
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         task.step("retention");
         let (mut reports, mut failed) = (Vec::new(), Vec::new());
         for policy in self.app.policies(self.order.source.as_ref())? {
@@ -137,10 +137,10 @@ impl Work for Retain {
         }
         let done = reports.iter().map(|(source, report)| json!({ "source": source, "report": report }));
         let not_done =
-            failed.iter().map(|(source, error)| json!({ "source": source, "error": Problem::from(error) }));
+            failed.iter().map(|(source, error)| json!({ "source": source, "error": Failure::from(error) }));
         let detail = done.chain(not_done).collect();
-        let status = if failed.is_empty() { Status::Succeeded } else { Status::Partial };
-        Ok(Outcome { status, summary, detail })
+        let status = if failed.is_empty() { Grade::Succeeded } else { Grade::Partial };
+        Ok(Done { status, summary, detail })
     }
 }
 
@@ -184,7 +184,7 @@ impl Work for Scrub {
         true
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         task.step("inspect");
         let app = &self.app;
         let writers = OpenAttempts::new(&app.vault);
@@ -200,8 +200,8 @@ impl Work for Scrub {
         let done = repairs.iter().filter(|repair| repair.repaired == Repaired::Done).count();
         let failed = repairs.iter().filter(|repair| matches!(repair.repaired, Repaired::Failed(_))).count();
         let damaged = lines.iter().any(Line::is_damage);
-        Ok(Outcome {
-            status: if damaged || failed > 0 { Status::Partial } else { Status::Succeeded },
+        Ok(Done {
+            status: if damaged || failed > 0 { Grade::Partial } else { Grade::Succeeded },
             summary: format!("{} findings, {done} repaired, {failed} repairs failed", lines.len()),
             detail: json!({ "findings": lines, "repairs": repairs }),
         })

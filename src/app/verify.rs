@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{App, Named};
-use crate::engine::work::{Attempt, Order, Outcome, Status, Work};
+use crate::engine::work::{Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
 use crate::vault::manifest::Artifact;
-use crate::vault::marks;
+use crate::vault::marks::Outcome;
 use crate::vault::reader::BackupReader;
 use crate::vault::verify::verify;
 
@@ -34,7 +34,7 @@ impl Work for Verify {
         &self.order
     }
 
-    async fn run(&self, task: &Task, _attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, _attempt: &Attempt) -> Result<Done> {
         task.step("verify");
         let reader = task.guard(BackupReader::open_backup(&self.app.vault, &self.backup)).await?;
         let artifacts = &reader.manifest.artifacts;
@@ -45,7 +45,7 @@ impl Work for Verify {
         };
         task.progress.set_total(artifacts.iter().map(bytes).sum());
         let found = verify(&reader, task).await?;
-        if found.outcome == marks::Outcome::Damaged {
+        if found.outcome == Outcome::Damaged {
             let bad: Vec<_> =
                 found.checks.iter().filter(|check| !check.passed).map(|check| check.found.as_str()).collect();
             return Err(Error::new(Kind::Damaged, format!("verifying {}", self.backup), bad.join("; "))
@@ -54,6 +54,6 @@ impl Work for Verify {
         let sealed = if found.inside { "" } else { ", as stored: no private key to look inside" };
         let summary =
             format!("{} is whole: {} bytes read in {:.1} s{sealed}", self.backup, found.bytes, found.took_s);
-        Ok(Outcome { status: Status::Succeeded, summary, detail: json!(found) })
+        Ok(Done { status: Grade::Succeeded, summary, detail: json!(found) })
     }
 }

@@ -10,7 +10,7 @@ use tidekeeper::engine::host::LocalHost;
 use tidekeeper::engine::perform::Stop;
 use tidekeeper::engine::serve::Options;
 use tidekeeper::engine::views::Filter;
-use tidekeeper::engine::work::{Action, Attempt, Order, Outcome, Status, Work, Workshop};
+use tidekeeper::engine::work::{Action, Attempt, Done, Grade, Order, Work, Workshop};
 use tidekeeper::engine::{Engine, Parts};
 use tidekeeper::error::Result;
 use tidekeeper::task::{Limits, Progress, Spool, Task};
@@ -29,8 +29,8 @@ impl Work for Nothing {
         &self.0
     }
 
-    async fn run(&self, _task: &Task, _attempt: &Attempt) -> Result<Outcome> {
-        Ok(Outcome { status: Status::Succeeded, summary: String::new(), detail: Value::Null })
+    async fn run(&self, _task: &Task, _attempt: &Attempt) -> Result<Done> {
+        Ok(Done { status: Grade::Succeeded, summary: String::new(), detail: Value::Null })
     }
 }
 

@@ -17,7 +17,7 @@ use tidekeeper::engine::perform::Stop;
 use tidekeeper::engine::request::Ask;
 use tidekeeper::engine::run::{Record, RunId};
 use tidekeeper::engine::switches::{self, Position};
-use tidekeeper::engine::work::{Action, Attempt, Order, Outcome, Status, Work, Workshop};
+use tidekeeper::engine::work::{Action, Attempt, Done, Grade, Order, Work, Workshop};
 use tidekeeper::engine::{Engine, Parts};
 use tidekeeper::error::{Error, Kind, Result};
 use tidekeeper::task::{Limits, Progress, Spool, Task};
@@ -293,7 +293,7 @@ impl Work for Scripted {
         self.order.action == Action::Retention
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         let source = self.order.source.as_ref().map(SourceName::as_str).unwrap_or("none").to_owned();
         self.script.begun.lock().unwrap().push(format!("{}#{}", self.order, attempt.number));
         let _count = Count::up(&self.script, &source);
@@ -327,7 +327,7 @@ impl Work for Scripted {
         if attempt.backup.is_some() {
             task.guard(commit(&self.vault, attempt, manifest::Status::Complete)).await?;
         }
-        Ok(Outcome { status: Status::Succeeded, summary: "done".to_owned(), detail: Value::Null })
+        Ok(Done { status: Grade::Succeeded, summary: "done".to_owned(), detail: Value::Null })
     }
 }
 

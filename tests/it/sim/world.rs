@@ -17,7 +17,7 @@ use tidekeeper::engine::daemon::Daemon;
 use tidekeeper::engine::executor::{Executor, InProcess};
 use tidekeeper::engine::request::Ask;
 use tidekeeper::engine::run::RunId;
-use tidekeeper::engine::work::{Attempt, Outcome, Work};
+use tidekeeper::engine::work::{Attempt, Done, Work};
 use tidekeeper::engine::{Engine, Parts};
 use tidekeeper::error::Result;
 use tidekeeper::task::{Limits, Spool, Task};
@@ -111,7 +111,7 @@ impl std::fmt::Debug for Told {
 
 #[async_trait]
 impl Executor for Told {
-    async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Done> {
         let _working = self.truth.works(attempt, work.order().action, &self.gate);
         InProcess.execute(work, task, attempt).await
     }
