@@ -48,7 +48,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// The daemon: works on what is due and asked for, and answers, until `stop`.
 pub fn serve(app: App, options: Options, stop: CancellationToken) -> LocalBoxFuture<'static, Result<()>> {
     Box::pin(async move {
-        let api = Api::new(app.engine()?, app);
+        let api = Api::new(app.engine(), app);
         let listener = api.listen().await?;
         let Api { app, engine, stop: closing, .. } = api.clone();
         tracing::info!(listen = %app.config.api.listen, vault = %app.config.vault, "serving");

@@ -6,19 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::config::node::Problem;
 use crate::config::{self, Config, Entry, SourceName};
 use crate::engine::host::LocalHost;
-use crate::engine::work::Order;
+use crate::engine::work::{Action, Order};
 use crate::engine::{Engine, Parts};
 use crate::error::{Error, Kind, Result};
 use crate::source::{self, Configured};
 use crate::task::{Progress, Spool, Task};
 use crate::vault::Vault;
 use crate::vault::catalog::Catalog;
+use crate::vault::layout::BackupRef;
 use crate::vault::store_clock::StoreClock;
 
 mod backup;
@@ -32,11 +35,10 @@ mod verify;
 mod views;
 mod workshop;
 
-pub use self::marks::MarkParams;
+pub use self::marks::Mark;
 pub use self::permissions::permissions;
 pub use self::restore::RestoreWish;
 pub use self::upkeep::ScrubParams;
-pub use self::verify::Verify;
 pub use self::views::BackupView;
 
 /// Every kind of source there is. A new source is its folder and its line here.
@@ -150,10 +152,7 @@ impl App {
     }
 
     /// An engine that does this app's works, in this process.
-    ///
-    /// # Errors
-    /// `Config` for a schedule that cannot be read.
-    pub fn engine(&self) -> Result<Engine> {
+    pub fn engine(&self) -> Engine {
         let host = LocalHost::new(&self.vault.process, None);
         let parts =
             Parts::new(self.vault.clone(), Arc::new(self.clone()), Arc::new(host), self.spool.clone());
@@ -192,6 +191,21 @@ fn find<'a>(
              {name}. Data alone is had by `tidekeeper extract`"
         )),
     })
+}
+
+/// What an order to verify, unhold or accept says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// About which backup.
+    pub backup: BackupRef,
+}
+
+impl Named {
+    /// The order to do `action` to `backup`.
+    pub fn order(action: Action, backup: BackupRef) -> Order {
+        Order { action, source: Some(backup.source.clone()), params: json!(Named { backup }) }
+    }
 }
 
 /// An order's parameters as the type of its work.

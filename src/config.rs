@@ -118,8 +118,8 @@ pub struct Entry {
 pub struct Schedule {
     /// Of which source.
     pub source: SourceName,
-    /// An IANA name; the zone of `cron` and of the retention's hours, days, weeks.
-    pub time_zone: String,
+    /// The zone of `cron` and of the retention's hours, days, weeks.
+    pub time_zone: units::Zone,
     /// When it is backed up.
     pub backup: Vec<Series>,
     /// What is kept.
@@ -146,9 +146,9 @@ pub struct Series {
 /// How due times are given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Five fields; it was parsed once already.
-    Cron(String),
-    /// Multiples of this since the Unix epoch.
+    /// Local times.
+    Cron(units::CronText),
+    /// Multiples of this since the Unix epoch; at least a second.
     Every(Duration),
 }
 

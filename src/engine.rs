@@ -20,7 +20,7 @@ use self::due::Timetable;
 use self::executor::{Executor, InProcess};
 use self::host::Host;
 use self::perform::Active;
-use self::run::{Problem, RunId};
+use self::run::{Failure, RunId};
 use self::views::RunView;
 use self::work::{Order, Workshop};
 use crate::clock::{SharedClock, within};
@@ -156,9 +156,9 @@ pub struct Health {
     /// Whether the vault was reached at least once.
     pub reached: bool,
     /// Why the vault cannot be worked with at the moment.
-    pub vault: Option<Problem>,
+    pub vault: Option<Failure>,
     /// Why nothing that depends on the time is done at the moment.
-    pub clock: Option<Problem>,
+    pub clock: Option<Failure>,
     /// The generation, if this process leads.
     pub leads: Option<u64>,
     /// Who leads, if another domain does: then this process only reads.
@@ -174,16 +174,13 @@ impl Health {
 
 impl Engine {
     /// Nothing is read or started yet.
-    ///
-    /// # Errors
-    /// `Config` for a schedule that cannot be read.
-    pub fn new(parts: Parts) -> Result<Self> {
-        let timetable = Timetable::new(&parts.schedules)?;
+    pub fn new(parts: Parts) -> Self {
+        let timetable = Timetable::new(&parts.schedules);
         let mut sources = parts.sources;
         sources.extend(timetable.sources().into_iter().cloned());
         sources.sort();
         sources.dedup();
-        Ok(Engine(Arc::new(Core {
+        Engine(Arc::new(Core {
             vault: parts.vault,
             workshop: parts.workshop,
             host: parts.host,
@@ -202,7 +199,7 @@ impl Engine {
             wake: Notify::new(),
             news: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-        })))
+        }))
     }
 
     /// The vault.

@@ -83,7 +83,8 @@ pub trait Target: Debug + Send + Sync {
     /// Which system this is: so that a sandbox is never production, and a plan is for this target.
     async fn identity(&self, task: &Task) -> Result<Identity>;
 
-    /// Decides what a restore would do, and everything that speaks against it; touches nothing.
+    /// Decides what a restore would do, and everything that speaks against it; touches nothing. May read the whole backup
+    /// before it asks the target: who wants to know that it is there asks for its identity first.
     async fn plan_restore(
         &self,
         from: &BackupReader,

@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Api;
 use crate::engine::events::What;
 use crate::engine::run::End;
-use crate::engine::work::Status;
+use crate::engine::work::Grade;
 use crate::telemetry::{ProcessFacts, RunEnded, SourceFacts};
 use crate::vault::catalog::{Listing, Row, latest};
 
@@ -88,10 +88,10 @@ pub async fn count_runs(api: Api) {
     }
 }
 
-fn outcome_of(end: End, status: Option<Status>) -> &'static str {
+fn outcome_of(end: End, status: Option<Grade>) -> &'static str {
     match (end, status) {
-        (End::Succeeded, Some(Status::Partial)) => "partial",
-        (End::Succeeded, Some(Status::Suspect)) => "suspect",
+        (End::Succeeded, Some(Grade::Partial)) => "partial",
+        (End::Succeeded, Some(Grade::Suspect)) => "suspect",
         (End::Succeeded, _) => "succeeded",
         (End::Failed, _) => "failed",
         (End::Cancelled, _) => "cancelled",

@@ -64,12 +64,12 @@ pub async fn list(State(api): State<Api>) -> Json<Sources> {
 
 fn plan(schedule: &Schedule) -> Plan {
     let backup = schedule.backup.iter().map(|series| (series.name.clone(), rhythm(series))).collect();
-    Plan { time_zone: schedule.time_zone.clone(), backup, suspend: schedule.suspend }
+    Plan { time_zone: schedule.time_zone.to_string(), backup, suspend: schedule.suspend }
 }
 
 fn rhythm(series: &Series) -> String {
     match &series.when {
-        When::Cron(fields) => fields.clone(),
+        When::Cron(fields) => fields.to_string(),
         When::Every(span) => format!("every {} s", span.as_secs()),
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::App;
 use crate::config::SourceName;
-use crate::engine::work::{Attempt, Order, Outcome, Status as Ended, Work};
+use crate::engine::work::{Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
 use crate::source::Configured;
 use crate::task::Task;
@@ -67,7 +67,7 @@ impl Work for Backup {
         self.kind
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         let doing = format!("backing up {}", self.source);
         let Some(backup) = attempt.backup.clone() else {
             return Err(Error::new(Kind::Internal, doing, "the attempt has no backup id"));
@@ -75,18 +75,18 @@ impl Work for Backup {
         let out = BackupWriter::new(&self.app.vault, backup, self.kind, task, self.app.clock.now())
             .led_by(attempt.fence.generation());
         let manifest = self.capture_and_commit(out, task).await.map_err(|error| error.while_doing(doing))?;
-        Ok(outcome(&manifest))
+        Ok(done(&manifest))
     }
 }
 
-fn outcome(manifest: &Manifest) -> Outcome {
+fn done(manifest: &Manifest) -> Done {
     let stored: u64 = manifest.artifacts.iter().map(|artifact| artifact.stored.bytes).sum();
     let reason = manifest.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    Outcome {
+    Done {
         status: match manifest.status {
-            Status::Partial => Ended::Partial,
-            Status::Suspect => Ended::Suspect,
-            _ => Ended::Succeeded,
+            Status::Partial => Grade::Partial,
+            Status::Suspect => Grade::Suspect,
+            _ => Grade::Succeeded,
         },
         summary: format!(
             "{} {}{reason} ({} items, {stored} bytes stored)",

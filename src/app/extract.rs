@@ -28,6 +28,7 @@ impl App {
         let name = &reader.manifest.kind;
         let kind = kind(name).ok_or_else(|| {
             Error::new(Kind::Unsupported, doing(), format!("this build knows no sources of kind {name}"))
+                .hint("use a newer tidekeeper")
         })?;
         let format = format.unwrap_or(kind.formats()[0]);
         if !kind.formats().contains(&format) {

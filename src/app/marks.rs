@@ -5,66 +5,71 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::App;
-use crate::engine::work::{Action, Attempt, Order, Outcome, Status, Work};
+use super::{App, Named};
+use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::Result;
 use crate::task::Task;
 use crate::vault::accept::accept;
 use crate::vault::hold::{hold, unhold};
 use crate::vault::layout::BackupRef;
 
-/// What an order to hold, unhold or accept says.
+/// What an order to hold says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MarkParams {
-    /// Which backup.
-    pub backup: BackupRef,
-    /// For a hold: why.
+struct Hold {
+    backup: BackupRef,
+    reason: String,
+    /// None: until somebody ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// For a hold: until when; none: until somebody ends it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
-impl MarkParams {
-    /// The order to do `action` with these.
-    pub fn order(self, action: Action) -> Order {
-        Order { action, source: Some(self.backup.source.clone()), params: json!(self) }
-    }
+enum Word {
+    Hold(Hold),
+    Unhold(Named),
+    Accept(Named),
 }
 
 /// Writes or ends a mark.
 pub struct Mark {
     app: App,
     order: Order,
-    params: MarkParams,
+    word: Word,
 }
 
 impl Mark {
     /// The work that `order` asks for.
     pub fn new(app: &App, order: &Order) -> Result<Self> {
-        Ok(Mark { app: app.clone(), order: order.clone(), params: super::params(order)? })
+        let word = match order.action {
+            Action::Hold => Word::Hold(super::params(order)?),
+            Action::Unhold => Word::Unhold(super::params(order)?),
+            _ => Word::Accept(super::params(order)?),
+        };
+        Ok(Mark { app: app.clone(), order: order.clone(), word })
+    }
+
+    /// The order to hold `backup`; without `until`, until somebody ends it.
+    pub fn hold(backup: BackupRef, reason: String, until: Option<Timestamp>) -> Order {
+        let source = Some(backup.source.clone());
+        Order { action: Action::Hold, source, params: json!(Hold { backup, reason, until }) }
     }
 
     async fn write(&self, attempt: &Attempt) -> Result<String> {
-        let (vault, backup, by) = (&self.app.vault, &self.params.backup, &*attempt.principal);
-        match self.order.action {
-            Action::Hold => {
-                let reason = self.params.reason.as_deref().unwrap_or("no reason given");
-                let name = attempt.run.to_string();
+        let (vault, by) = (&self.app.vault, &*attempt.principal);
+        match &self.word {
+            Word::Hold(Hold { backup, reason, until }) => {
                 // The hold outlives this work: only `unhold`, or its own end, ends it.
-                let _held = hold(vault, backup, &name, by, reason, self.params.until).await?;
-                Ok(match self.params.until {
+                let _held = hold(vault, backup, attempt.run.as_str(), by, reason, *until).await?;
+                Ok(match until {
                     Some(until) => format!("{backup} is held until {until}"),
                     None => format!("{backup} is held until somebody ends that"),
                 })
             }
-            Action::Unhold => Ok(match unhold(vault, backup).await? {
+            Word::Unhold(Named { backup }) => Ok(match unhold(vault, backup).await? {
                 0 => format!("{backup} was not held by an operator"),
                 ended => format!("{backup}: {ended} holds ended"),
             }),
-            _ => {
+            Word::Accept(Named { backup }) => {
                 accept(vault, backup, by).await?;
                 Ok(format!("{backup} is accepted: it counts as good, and later ones are measured by it"))
             }
@@ -78,8 +83,8 @@ impl Work for Mark {
         &self.order
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         let summary = task.guard(self.write(attempt)).await?;
-        Ok(Outcome { status: Status::Succeeded, summary, detail: Value::Null })
+        Ok(Done { status: Grade::Succeeded, summary, detail: Value::Null })
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::App;
 use super::holding::hold_if_writable;
 use crate::config::SourceName;
-use crate::engine::work::{Action, Attempt, Order, Outcome, Status as Ended, Work};
+use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
 use crate::source::{Check, RestorePlan, Restored, Target, Wish};
 use crate::task::Task;
@@ -63,7 +63,7 @@ impl App {
         let order = self.restore_order(wish, task).await?;
         let (target, params) = parse(&order)?;
         let held = hold_if_writable(self, &params.backup, "plan a restore", task).await?;
-        let prepared = prepare(self, &target, &params, task).await;
+        let prepared = prepare(self, &target, &params, None, task).await;
         held.release().await;
         Ok(prepared?.plan)
     }
@@ -129,11 +129,11 @@ impl Restore {
         Ok(Restore { app: app.clone(), order: order.clone(), target, params })
     }
 
-    async fn execute(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn execute(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         task.step("preflight");
-        let ready = self.ready(task, attempt).await;
+        let prepared = prepare(&self.app, &self.target, &self.params, Some(attempt), task).await;
         let Prepared { reader, target, plan } =
-            ready.map_err(|error| error.hint_first("the target was not touched"))?;
+            prepared.map_err(|error| error.hint_first("the target was not touched"))?;
         let restored = target.restore(&reader, &plan, task).await?;
         task.step("compare");
         let checks = match restored.selected {
@@ -142,18 +142,7 @@ impl Restore {
                 error.hint_first("the target holds all of the backup, and was not compared")
             })?,
         };
-        Ok(outcome(&plan, &restored, &checks))
-    }
-
-    /// All that comes before the target is touched.
-    async fn ready(&self, task: &Task, attempt: &Attempt) -> Result<Prepared> {
-        // First of all: what another restore is about to change is not worth a look.
-        let target = self.app.target(&self.target)?.target();
-        let identity = task.guard(target.identity(task)).await?;
-        attempt.claim(&identity.id, &identity.label).await?;
-        let prepared = prepare(&self.app, &self.target, &self.params, task).await?;
-        permit(&prepared.plan, self.params.confirm.as_deref())?;
-        Ok(prepared)
+        Ok(done(&plan, &restored, &checks))
     }
 }
 
@@ -163,7 +152,7 @@ impl Work for Restore {
         &self.order
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         let held = hold_if_writable(&self.app, &self.params.backup, "restore", task).await?;
         let done = self.execute(task, attempt).await;
         held.release().await;
@@ -179,19 +168,34 @@ fn parse(order: &Order) -> Result<(SourceName, Params)> {
     Ok((target, super::params(order)?))
 }
 
-async fn prepare(app: &App, target: &SourceName, params: &Params, task: &Task) -> Result<Prepared> {
+/// All that comes before the target is touched. An attempt claims it, and passes only with a plan that may be executed.
+async fn prepare(
+    app: &App,
+    target: &SourceName,
+    params: &Params,
+    attempt: Option<&Attempt>,
+    task: &Task,
+) -> Result<Prepared> {
+    let system = app.target(target)?;
+    // The target first: one that is not there need not wait for a walk of the whole backup, and what another restore is
+    // about to change is not worth a look.
+    let (kind, name, target) = (system.kind(), target, system.target());
+    let identity = task.guard(target.identity(task)).await?;
+    if let Some(attempt) = attempt {
+        attempt.claim(&identity.id, &identity.label).await?;
+    }
     task.guard(ensure_not_damaged(&app.vault, &params.backup)).await?;
     let reader = task.guard(BackupReader::open_backup(&app.vault, &params.backup)).await?;
-    let system = app.target(target)?;
-    if system.kind() != reader.manifest.kind {
-        let why =
-            format!("it is of kind {}, and {target} is of kind {}", reader.manifest.kind, system.kind());
+    if kind != reader.manifest.kind {
+        let why = format!("it is of kind {}, and {name} is of kind {kind}", reader.manifest.kind);
         return Err(Error::new(Kind::Unsupported, format!("planning to restore {}", params.backup), why)
             .hint("name a target of that kind"));
     }
-    let target = system.target();
     let wish = Wish { options: params.options.clone() };
     let plan = target.plan_restore(&reader, params.at, &wish, task).await?;
+    if attempt.is_some() {
+        permit(&plan, params.confirm.as_deref())?;
+    }
     Ok(Prepared { reader, target, plan })
 }
 
@@ -224,7 +228,7 @@ fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
     }
 }
 
-fn outcome(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Outcome {
+fn done(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Done {
     let failed: Vec<_> =
         checks.iter().filter(|check| !check.passed).map(|check| check.name.as_str()).collect();
     let whole = failed.is_empty() && restored.omissions.is_empty();
@@ -233,8 +237,8 @@ fn outcome(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Outcome
         [] => format!("{} checks passed", checks.len()),
         names => format!("checks that failed: {}", names.join(", ")),
     };
-    Outcome {
-        status: if whole { Ended::Succeeded } else { Ended::Partial },
+    Done {
+        status: if whole { Grade::Succeeded } else { Grade::Partial },
         summary: format!("{} into {}: {} items; {checked}", plan.backup, plan.target.label, restored.items),
         detail: json!({ "plan": plan, "hash": plan.hash(), "restored": restored, "checks": checks }),
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -11,8 +10,8 @@ use super::App;
 use crate::config::{Schedule, SourceName};
 use crate::engine::due::Timetable;
 use crate::engine::guards::OpenAttempts;
-use crate::engine::run::Problem;
-use crate::engine::work::{Action, Attempt, Order, Outcome, Status, Work};
+use crate::engine::run::Failure;
+use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::deletion::{self, Deleter, NoNatives, Policy};
@@ -43,7 +42,7 @@ impl App {
 
     /// How long the backups of one source, or of all that have a schedule, are kept.
     fn policies(&self, source: Option<&SourceName>) -> Result<Vec<Policy>> {
-        let timetable = Timetable::new(&self.config.schedules)?;
+        let timetable = Timetable::new(&self.config.schedules);
         let wanted = |schedule: &&Schedule| source.is_none_or(|source| schedule.source == *source);
         let schedules: Vec<_> = self.config.schedules.iter().filter(wanted).collect();
         match source {
@@ -53,24 +52,21 @@ impl App {
                 "it has no schedule",
             )
             .hint("a file in `schedules` with `source` and `retention` says how long backups are kept")),
-            _ => schedules.into_iter().map(|schedule| self.policy(schedule, &timetable)).collect(),
+            _ => Ok(schedules.into_iter().map(|schedule| self.policy(schedule, &timetable)).collect()),
         }
     }
 
-    fn policy(&self, schedule: &Schedule, timetable: &Timetable) -> Result<Policy> {
-        let zone = TimeZone::get(&schedule.time_zone).map_err(|cause| {
-            Error::new(Kind::Config, format!("reading the time zone of {}", schedule.source), cause)
-        })?;
+    fn policy(&self, schedule: &Schedule, timetable: &Timetable) -> Policy {
         let now = self.clock.now();
         let backups = timetable.of(&schedule.source).filter(|line| line.action == Action::Backup);
         // Of several series no pause is longer than in the densest of them.
         let interval = backups.filter_map(|line| line.interval(now)).min();
-        Ok(Policy {
+        Policy {
             source: schedule.source.clone(),
             retention: schedule.retention.clone(),
-            zone,
+            zone: schedule.time_zone.0.clone(),
             interval: interval.and_then(|interval| Duration::try_from(interval).ok()),
-        })
+        }
     }
 
     fn deleter<'a>(&'a self, attempt: &'a Attempt) -> Deleter<'a> {
@@ -107,7 +103,7 @@ impl Work for Retain {
         true
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         task.step("retention");
         let (mut reports, mut failed) = (Vec::new(), Vec::new());
         for policy in self.app.policies(self.order.source.as_ref())? {
@@ -141,10 +137,10 @@ impl Work for Retain {
         }
         let done = reports.iter().map(|(source, report)| json!({ "source": source, "report": report }));
         let not_done =
-            failed.iter().map(|(source, error)| json!({ "source": source, "error": Problem::from(error) }));
+            failed.iter().map(|(source, error)| json!({ "source": source, "error": Failure::from(error) }));
         let detail = done.chain(not_done).collect();
-        let status = if failed.is_empty() { Status::Succeeded } else { Status::Partial };
-        Ok(Outcome { status, summary, detail })
+        let status = if failed.is_empty() { Grade::Succeeded } else { Grade::Partial };
+        Ok(Done { status, summary, detail })
     }
 }
 
@@ -188,7 +184,7 @@ impl Work for Scrub {
         true
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         task.step("inspect");
         let app = &self.app;
         let writers = OpenAttempts::new(&app.vault);
@@ -204,8 +200,8 @@ impl Work for Scrub {
         let done = repairs.iter().filter(|repair| repair.repaired == Repaired::Done).count();
         let failed = repairs.iter().filter(|repair| matches!(repair.repaired, Repaired::Failed(_))).count();
         let damaged = lines.iter().any(Line::is_damage);
-        Ok(Outcome {
-            status: if damaged || failed > 0 { Status::Partial } else { Status::Succeeded },
+        Ok(Done {
+            status: if damaged || failed > 0 { Grade::Partial } else { Grade::Succeeded },
             summary: format!("{} findings, {done} repaired, {failed} repairs failed", lines.len()),
             detail: json!({ "findings": lines, "repairs": repairs }),
         })

@@ -1,24 +1,17 @@
 //! Every byte of a backup is read and checked, and what was found is written down.
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::App;
-use crate::engine::work::{Action, Attempt, Order, Outcome, Status, Work};
+use super::{App, Named};
+use crate::engine::work::{Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
 use crate::vault::manifest::Artifact;
-use crate::vault::marks;
+use crate::vault::marks::Outcome;
 use crate::vault::reader::BackupReader;
 use crate::vault::verify::verify;
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Params {
-    backup: BackupRef,
-}
 
 /// Verifies one backup.
 pub struct Verify {
@@ -30,14 +23,8 @@ pub struct Verify {
 impl Verify {
     /// The work that `order` asks for.
     pub fn new(app: &App, order: &Order) -> Result<Self> {
-        let Params { backup } = super::params(order)?;
+        let Named { backup } = super::params(order)?;
         Ok(Verify { app: app.clone(), order: order.clone(), backup })
-    }
-
-    /// The order to verify `backup`.
-    pub fn order(backup: BackupRef) -> Order {
-        let source = Some(backup.source.clone());
-        Order { action: Action::Verify, source, params: json!(Params { backup }) }
     }
 }
 
@@ -47,7 +34,7 @@ impl Work for Verify {
         &self.order
     }
 
-    async fn run(&self, task: &Task, _attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, _attempt: &Attempt) -> Result<Done> {
         task.step("verify");
         let reader = task.guard(BackupReader::open_backup(&self.app.vault, &self.backup)).await?;
         let artifacts = &reader.manifest.artifacts;
@@ -58,7 +45,7 @@ impl Work for Verify {
         };
         task.progress.set_total(artifacts.iter().map(bytes).sum());
         let found = verify(&reader, task).await?;
-        if found.outcome == marks::Outcome::Damaged {
+        if found.outcome == Outcome::Damaged {
             let bad: Vec<_> =
                 found.checks.iter().filter(|check| !check.passed).map(|check| check.found.as_str()).collect();
             return Err(Error::new(Kind::Damaged, format!("verifying {}", self.backup), bad.join("; "))
@@ -67,6 +54,6 @@ impl Work for Verify {
         let sealed = if found.inside { "" } else { ", as stored: no private key to look inside" };
         let summary =
             format!("{} is whole: {} bytes read in {:.1} s{sealed}", self.backup, found.bytes, found.took_s);
-        Ok(Outcome { status: Status::Succeeded, summary, detail: json!(found) })
+        Ok(Done { status: Grade::Succeeded, summary, detail: json!(found) })
     }
 }

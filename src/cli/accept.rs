@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::hold::mark;
 use super::outcome::Outcome;
-use crate::app::MarkParams;
+use crate::app::Named;
 use crate::engine::work::Action;
 use crate::error::Result;
 use crate::vault::place::Intent;
@@ -19,5 +19,5 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let app = context.app_of_vault(Intent::Write).await?;
     let backup = app.catalog.resolve(&args.backup).await?;
-    mark(context, &app, MarkParams { backup, reason: None, until: None }, Action::Accept).await
+    mark(context, &app, Named::order(Action::Accept, backup)).await
 }

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use super::context::Context;
 use super::outcome::Outcome;
 use super::perform::{self, RunArgs};
-use crate::app::{App, MarkParams};
+use crate::app::{App, Mark};
 use crate::config::units::Period;
-use crate::engine::work::Action;
+use crate::engine::work::Order;
 use crate::error::{Error, Kind, Result};
 use crate::vault::place::Intent;
 
@@ -31,18 +31,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let until = args.until.as_deref().map(|text| moment(text, context.clock.now())).transpose()?;
     let app = context.app_of_vault(Intent::Write).await?;
     let backup = app.catalog.resolve(&args.backup).await?;
-    let params = MarkParams { backup, reason: Some(args.reason), until };
-    mark(context, &app, params, Action::Hold).await
+    mark(context, &app, Mark::hold(backup, args.reason, until)).await
 }
 
 /// Writes or ends a mark and says so.
-pub(super) async fn mark(
-    context: &Context,
-    app: &App,
-    params: MarkParams,
-    action: Action,
-) -> Result<Outcome> {
-    let done = perform::perform(context, app, params.order(action), &RunArgs::default()).await?;
+pub(super) async fn mark(context: &Context, app: &App, order: Order) -> Result<Outcome> {
+    let done = perform::perform(context, app, order, &RunArgs::default()).await?;
     let document = serde_json::json!({ "run": done.run, "summary": done.summary });
     Ok(Outcome::done(document, format!("{}\n", done.summary)))
 }

@@ -12,7 +12,7 @@ use crate::config::units::Period;
 use crate::engine::perform::{Reason, Stop};
 use crate::engine::request::Ask;
 use crate::engine::views::RunView;
-use crate::engine::work::{Order, Status};
+use crate::engine::work::{Grade, Order};
 use crate::error::{Error, Kind, Result};
 use crate::task::Progress;
 
@@ -34,7 +34,7 @@ pub struct Done {
     /// Its id.
     pub run: String,
     /// How good what was done is.
-    pub status: Option<Status>,
+    pub status: Option<Grade>,
     /// One line.
     pub summary: String,
     /// The document that the work answers with.
@@ -45,7 +45,7 @@ impl Done {
     /// 0, or 4 where less than asked for was done.
     pub fn exit_code(&self) -> u8 {
         match self.status {
-            Some(Status::Partial | Status::Suspect | Status::Other) => LESS_THAN_ASKED,
+            Some(Grade::Partial | Grade::Suspect | Grade::Other) => LESS_THAN_ASKED,
             _ => 0,
         }
     }
@@ -86,7 +86,7 @@ pub async fn perform(context: &Context, app: &App, order: Order, args: &RunArgs)
         order,
         deadline,
     };
-    let engine = app.engine()?;
+    let engine = app.engine();
     let (stop, progress) = (Stop::default(), Progress::default());
     let signals = stop_on_signals(stop.clone())?;
     let (run, record) = progress::shown(&context.clock, &progress, async {

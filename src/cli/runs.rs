@@ -85,7 +85,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
         _ => Intent::Read,
     };
     let app = context.app_of_vault(intent).await?;
-    let engine = app.engine()?;
+    let engine = app.engine();
     match args.command {
         None => list(&args, &engine, context).await,
         Some(Command::Show { run }) => show(document::of(&engine.run(&run).await?)?, context),

@@ -20,7 +20,7 @@ pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
         Some(remote) => remote.get("v1/status", &[]).await?,
         None => {
             let app = context.app(Intent::Read).await?;
-            let StatusView { leader, sources, problems } = app.engine()?.status().await?;
+            let StatusView { leader, sources, problems } = app.engine().status().await?;
             let vault = app.config.vault.to_string();
             json!({ "vault": vault, "leader": leader, "sources": sources, "problems": problems })
         }

@@ -6,7 +6,8 @@ use super::context::Context;
 use super::outcome::Outcome;
 use super::perform::{self, RunArgs};
 use super::{document, human};
-use crate::app::Verify;
+use crate::app::Named;
+use crate::engine::work::Action;
 use crate::error::Result;
 use crate::vault::place::Intent;
 
@@ -28,7 +29,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let app = context.app_of_vault(Intent::Write).await?;
     let backup = app.catalog.resolve(&args.backup).await?;
-    let done = perform::perform(context, &app, Verify::order(backup), &args.run).await?;
+    let done = perform::perform(context, &app, Named::order(Action::Verify, backup), &args.run).await?;
     let text = text(&done.detail);
     Ok(Outcome::done(done.detail, text))
 }

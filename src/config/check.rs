@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::node::{Node, Problem};
-use super::units::{Period, Size, parser};
+use super::units::{Period, Size};
 use super::{
     Api, Encryption, Limits, ObjectLock, Place, Retention, S3Place, Schedule, Series, SourceName, When, raw,
 };
@@ -105,7 +105,7 @@ pub(super) fn schedule(raw: raw::Schedule, at: &Node, problems: &mut Problems) -
     let grace = raw.retention.grace;
     let schedule = Schedule {
         source: raw.source?,
-        time_zone: raw.time_zone.to_string(),
+        time_zone: raw.time_zone,
         backup: series(raw.backup, at, "backup", grace, problems),
         retention: retention(raw.retention),
         suspend: raw.suspend,
@@ -143,14 +143,11 @@ fn series(
 
 fn when(raw: &raw::Series, at: &Node, path: &str, problems: &mut Problems) -> Option<When> {
     if let Some(cron) = &raw.cron {
-        let never = parser().parse(&cron.to_string()).is_ok_and(|cron| {
-            let epoch = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
-            cron.find_next_occurrence(&epoch, true).is_err()
-        });
-        if never {
+        let epoch = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
+        if cron.0.find_next_occurrence(&epoch, true).is_err() {
             problems.push(at.near("cron").problem(format!("{path}.cron"), "this is never due"));
         }
-        return Some(When::Cron(cron.to_string()));
+        return Some(When::Cron(cron.clone()));
     }
     Some(When::Every(raw.every?.0))
 }

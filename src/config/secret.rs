@@ -29,11 +29,15 @@ impl Secret {
         let length = std::fs::metadata(path).doing(doing())?.len();
         if length > FILE_MAX {
             let why = format!("it has {length} bytes, more than the {FILE_MAX} of any secret");
-            return Err(Error::new(Kind::Config, doing(), why));
+            return Err(
+                Error::new(Kind::Config, doing(), why).hint("name a file that holds the secret alone")
+            );
         }
         let text = std::fs::read_to_string(path).doing(doing())?;
         match text.trim_end_matches(['\r', '\n']) {
-            "" => Err(Error::new(Kind::Config, doing(), "the file is empty")),
+            "" => Err(Error::new(Kind::Config, doing(), "the file is empty").hint(
+                "write the secret into it; where it is mounted, is the key of the Kubernetes Secret right?",
+            )),
             secret => Ok(Secret::new(secret)),
         }
     }

@@ -8,6 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -216,11 +218,11 @@ fn number_and_unit(text: &str) -> (&str, &str, &str) {
     (number, unit, rest.trim_start())
 }
 
-/// A cron expression of five fields, checked. Names of months and weekdays, lists, ranges and steps are
-/// allowed.
+/// A cron expression of five fields, no seconds, no years, and how it was written. Names of months and weekdays, lists,
+/// ranges and steps are allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct CronText(String);
+pub struct CronText(pub Box<croner::Cron>, String);
 
 text_format!(CronText, "cron", "string");
 
@@ -236,33 +238,28 @@ impl FromStr for CronText {
         if fields != 5 {
             return Err(wrong(&format_args!("five fields are needed, found {fields}")));
         }
-        parser().parse(text).map_err(|cause| wrong(&cause.to_string().trim_end_matches('.')))?;
-        Ok(CronText(text.to_owned()))
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let cron = parser.parse(text).map_err(|cause| wrong(&cause.to_string().trim_end_matches('.')))?;
+        Ok(CronText(Box::new(cron), text.to_owned()))
     }
 }
 
 impl fmt::Display for CronText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.1)
     }
-}
-
-/// The parser of our cron expressions: five fields, no seconds, no years.
-pub fn parser() -> croner::parser::CronParser {
-    use croner::parser::{CronParser, Seconds, Year};
-    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build()
 }
 
 /// An IANA time zone that this machine knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Zone(String);
+pub struct Zone(pub TimeZone);
 
 text_format!(Zone, "iana-time-zone", "string");
 
 impl Default for Zone {
     fn default() -> Self {
-        Zone("UTC".to_owned())
+        Zone(TimeZone::UTC)
     }
 }
 
@@ -270,18 +267,15 @@ impl FromStr for Zone {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match jiff::tz::TimeZone::get(text) {
-            Ok(_) => Ok(Zone(text.to_owned())),
-            Err(_) => Err(format!(
-                "{text:?} is not a time zone; expected an IANA name such as UTC or Europe/Berlin"
-            )),
-        }
+        TimeZone::get(text).map(Zone).map_err(|_| {
+            format!("{text:?} is not a time zone; expected an IANA name such as UTC or Europe/Berlin")
+        })
     }
 }
 
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.0.iana_name().unwrap_or("UTC"))
     }
 }
 

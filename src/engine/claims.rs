@@ -6,11 +6,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::recovery::MARGIN;
 use super::run::RunId;
 use crate::error::{Error, Kind, Result};
 use crate::vault::Vault;
 use crate::vault::decide::{Deciding, Decision, decide, read_json};
+use crate::vault::hold::MARGIN;
 use crate::vault::layout;
 use crate::vault::store::list_all;
 

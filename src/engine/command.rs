@@ -144,7 +144,8 @@ impl Engine {
                 .hint("`tidekeeper runs` lists them"));
         }
         if record.state(self.clock().now()).is_over() && !record.cancelled {
-            return Err(Error::new(Kind::Conflict, doing(), "it is over already"));
+            return Err(Error::new(Kind::Conflict, doing(), "it is over already")
+                .hint(format!("`tidekeeper runs show {run}` tells what came of it")));
         }
         request::cancel(&self.0.vault, run, principal).await?;
         if let Some(active) = self.active().get(run) {

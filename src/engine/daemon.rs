@@ -16,9 +16,9 @@ use super::due::{Due, History, candidates, due};
 use super::leader::{self, Fence, Leadership, Standing};
 use super::perform::{Job, Performed, RECENT, Reason, Stop};
 use super::request::{self, Request};
-use super::run::{End, Next, Problem, Record, RunId, Started, Why};
+use super::run::{End, Failure, Next, Record, RunId, Started, Why};
 use super::switches::{self, CONFIGURATION, Position, Switch};
-use super::work::{Action, Status};
+use super::work::{Action, Grade};
 use super::{Engine, ledger, recovery};
 use crate::config::SourceName;
 use crate::error::{Error, Kind, Result};
@@ -119,7 +119,7 @@ impl Daemon {
         }
         let (leads, reads) = self.standing();
         engine.note_health(|health| {
-            health.vault = done.as_ref().err().map(Problem::from);
+            health.vault = done.as_ref().err().map(Failure::from);
             health.leads = leads;
             health.reads = reads;
         });
@@ -306,7 +306,7 @@ impl Daemon {
 
     /// A clock that cannot be trusted stops only what depends on the time; backups go on.
     fn unless_clock(&self, done: Result<()>) -> Result<()> {
-        let clock = done.as_ref().err().filter(|error| error.kind() == Kind::Clock).map(Problem::from);
+        let clock = done.as_ref().err().filter(|error| error.kind() == Kind::Clock).map(Failure::from);
         let stopped = clock.is_some();
         self.engine.note_health(|health| health.clock = clock);
         if stopped { Ok(()) } else { done }
@@ -527,7 +527,7 @@ fn scheduled(due: Due, fence: &Fence) -> Job {
 fn good_backup(record: &Record) -> Option<(SourceName, Timestamp)> {
     let (started, finished) = (&record.last()?.started, record.finished()?);
     let scheduled = matches!(started.why, Why::Schedule { .. }) && started.order.action == Action::Backup;
-    let doubtful = matches!(finished.status, Some(Status::Suspect | Status::Other));
+    let doubtful = matches!(finished.status, Some(Grade::Suspect | Grade::Other));
     let good = finished.outcome == End::Succeeded && !doubtful;
     (scheduled && good).then(|| Some((started.order.source.clone()?, finished.finished_at)))?
 }

@@ -15,7 +15,6 @@ use super::schedule::Rhythm;
 use super::switches::{Position, Switch, of_schedule};
 use super::work::{Action, Order};
 use crate::config::{Missed, Schedule, Series, SourceName};
-use crate::error::Result;
 use crate::vault::layout;
 
 /// How late a run may start and still count as on time: what `missed: skip` skips is later than this. A tick is a
@@ -124,21 +123,18 @@ pub struct Timetable {
 }
 
 impl Timetable {
-    /// Reads the schedules of a configuration.
-    ///
-    /// # Errors
-    /// `Config`, for what the configuration's own check should have found.
-    pub fn new(schedules: &[Schedule]) -> Result<Self> {
+    /// The series of these schedules.
+    pub fn new(schedules: &[Schedule]) -> Self {
         let mut lines = Vec::new();
         for schedule in schedules {
             for series in &schedule.backup {
-                let rhythm = Rhythm::new(&series.when, &schedule.time_zone)?;
+                let rhythm = Rhythm::new(&series.when, &schedule.time_zone);
                 let (source, series) = (schedule.source.clone(), series.clone());
                 lines.push(Line { source, action: Action::Backup, series, rhythm });
             }
         }
         let suspended = schedules.iter().filter(|s| s.suspend).map(|s| s.source.clone()).collect();
-        Ok(Timetable { lines, suspended })
+        Timetable { lines, suspended }
     }
 
     /// The sources that have a schedule.

@@ -5,7 +5,7 @@ use tokio::sync::broadcast;
 
 use super::Engine;
 use super::run::{End, RunId};
-use super::work::{Action, Status};
+use super::work::{Action, Grade};
 use crate::config::SourceName;
 use crate::task::Snapshot;
 
@@ -43,7 +43,7 @@ pub enum What {
         /// How.
         outcome: End,
         /// How good.
-        status: Option<Status>,
+        status: Option<Grade>,
         /// How long it took, in seconds.
         took_s: f64,
     },

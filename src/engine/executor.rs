@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 
-use super::work::{Attempt, Outcome, Work};
+use super::work::{Attempt, Done, Work};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 
@@ -16,7 +16,7 @@ use crate::task::Task;
 pub trait Executor: Debug + Send + Sync {
     /// Returns what the work returned; by itself once the task was cancelled, or past its deadline, and the work did not
     /// notice. Dropping the future ends the work.
-    async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Outcome>;
+    async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Done>;
 }
 
 /// How long a work may take to notice that it should end, and to clean up.
@@ -28,7 +28,7 @@ pub struct InProcess;
 
 #[async_trait]
 impl Executor for InProcess {
-    async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Done> {
         let doing = || format!("{}, run {}", work.order(), attempt.run);
         tokio::select! {
             biased;

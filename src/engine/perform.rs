@@ -12,8 +12,8 @@ use super::leader::Fence;
 use super::ledger;
 use super::recovery::{self, Ending};
 use super::request::{self, Request};
-use super::run::{Finished, Next, Problem, Record, RunId, Slot, Started, Why};
-use super::work::{Action, Attempt, Order, Outcome, Work};
+use super::run::{Failure, Finished, Next, Record, RunId, Slot, Started, Why};
+use super::work::{Action, Attempt, Done, Order, Work};
 use crate::config::SourceName;
 use crate::error::Result;
 use crate::task::{Progress, Task};
@@ -290,7 +290,7 @@ impl Engine {
         work: Result<Box<dyn Work>>,
         task: &Task,
         started: &Started,
-    ) -> Result<Outcome> {
+    ) -> Result<Done> {
         let work = work?;
         task.guard(self.0.gate.permits(&job.principal, &job.order)).await?;
         if work.needs_leader() {
@@ -344,7 +344,7 @@ impl Engine {
     async fn conclude(
         &self,
         started: &Started,
-        result: Result<Outcome>,
+        result: Result<Done>,
         stop: &Stop,
         progress: &Progress,
     ) -> Result<Finished> {
@@ -374,7 +374,7 @@ impl Engine {
 fn log(started: &Started, finished: &Finished) {
     let Started { run, attempt, order, .. } = started;
     let Finished { outcome, status, summary, error, retry_at, .. } = finished;
-    let Some(Problem { message, hint, .. }) = error else {
+    let Some(Failure { message, hint, .. }) = error else {
         tracing::info!(%run, attempt, %order, ?outcome, ?status, summary, "ended");
         return;
     };

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Engine;
@@ -14,18 +14,15 @@ use super::host::Fate;
 use super::leader::Fence;
 use super::ledger::{self, Open};
 use super::perform::Reason;
-use super::run::{End, Finished, Problem, RunId, Started, retry_at};
-use super::work::{Action, Order, Outcome, Status};
+use super::run::{End, Failure, Finished, RunId, Started, retry_at};
+use super::work::{Action, Done, Grade, Order};
 use crate::error::{Error, Kind, Result};
 use crate::task::Step;
 use crate::vault::abandon::abandon;
 use crate::vault::decide::{Decision, set_aside};
+use crate::vault::hold::MARGIN;
 use crate::vault::layout;
 use crate::vault::manifest::{self, Manifest};
-
-/// How long after its deadline an attempt may be closed, and a claim be passed over, though nobody knows whether its
-/// process lives: by then its own deadline has ended it, even if its machine was slow to wake up.
-pub const MARGIN: SignedDuration = SignedDuration::from_mins(15);
 
 /// How long one try at closing an attempt may take.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(60);
@@ -34,10 +31,10 @@ pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Ending {
     outcome: End,
-    status: Option<Status>,
+    status: Option<Grade>,
     summary: String,
     detail: Value,
-    error: Option<Problem>,
+    error: Option<Failure>,
     steps: Vec<Step>,
     /// Whether another attempt may help, and by whom.
     again: Again,
@@ -55,13 +52,13 @@ enum Again {
 
 impl Ending {
     /// What its own process says.
-    pub(super) fn of(result: Result<Outcome>, stopped: Option<Reason>, steps: Vec<Step>) -> Self {
+    pub(super) fn of(result: Result<Done>, stopped: Option<Reason>, steps: Vec<Step>) -> Self {
         let failed = |outcome, again, error: &Error| Ending {
             outcome,
             status: None,
             summary: String::new(),
             detail: Value::Null,
-            error: Some(Problem::from(error)),
+            error: Some(Failure::from(error)),
             steps: steps.clone(),
             again,
         };
@@ -96,7 +93,7 @@ impl Ending {
             status: None,
             summary: String::new(),
             detail: Value::Null,
-            error: Some(Problem::from(&error)),
+            error: Some(Failure::from(&error)),
             steps: Vec::new(),
             again: Again::ByOthers,
         }
@@ -105,9 +102,9 @@ impl Ending {
     /// The manifest is there: the backup exists.
     fn committed(&self, manifest: &Manifest) -> Self {
         let status = match manifest.status {
-            manifest::Status::Partial => Status::Partial,
-            manifest::Status::Suspect => Status::Suspect,
-            _ => Status::Succeeded,
+            manifest::Status::Partial => Grade::Partial,
+            manifest::Status::Suspect => Grade::Suspect,
+            _ => Grade::Succeeded,
         };
         Ending {
             outcome: End::Succeeded,
@@ -216,7 +213,7 @@ async fn close_gone(engine: &Engine, started: &Started) -> Result<()> {
     let finished = close(engine, started, &Ending::gone(&started.order)).await?;
     let (run, outcome) = (&started.run, finished.outcome);
     match &finished.error {
-        Some(Problem { message, hint, .. }) if started.order.action == Action::Restore => {
+        Some(Failure { message, hint, .. }) if started.order.action == Action::Restore => {
             tracing::warn!(%run, ?outcome, error = message, hint, "closed what a dead process left");
         }
         _ => tracing::info!(%run, ?outcome, "closed what a dead process left"),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::host::Holder;
-use super::work::{Order, Status};
+use super::work::{Grade, Order};
 use crate::error::Error;
 use crate::task::Step;
 use crate::vault::decide::Deciding;
@@ -122,7 +122,7 @@ pub struct Finished {
     pub outcome: End,
     /// How good what was done is; only with `succeeded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<Status>,
+    pub status: Option<Grade>,
     /// One line for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub summary: String,
@@ -131,7 +131,7 @@ pub struct Finished {
     pub detail: Value,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Problem>,
+    pub error: Option<Failure>,
     /// What it did, and how long each took.
     #[serde(default)]
     pub steps: Vec<Step>,
@@ -167,7 +167,7 @@ pub enum End {
 
 /// An [`Error`] as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
+pub struct Failure {
     /// [`Kind::code`](crate::error::Kind::code).
     pub code: String,
     /// What was being done, and why it failed.
@@ -177,9 +177,9 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
-impl From<&Error> for Problem {
+impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
-        Problem {
+        Failure {
             code: error.kind().code().to_owned(),
             message: error.to_string(),
             hint: error.hint_text().map(str::to_owned),

@@ -7,12 +7,11 @@
 use std::time::Duration;
 
 use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp, civil};
 
 use crate::config::When;
-use crate::error::{Error, Kind, Result};
+use crate::config::units::Zone;
 
 /// The due times of a series: infinitely many, in order.
 #[derive(Clone, Debug)]
@@ -24,25 +23,11 @@ pub enum Rhythm {
 }
 
 impl Rhythm {
-    /// Reads what the configuration says; `zone` is an IANA name.
-    ///
-    /// # Errors
-    /// `Config`, where the configuration's own check has let something pass that it should not.
-    pub fn new(when: &When, zone: &str) -> Result<Self> {
+    /// The due times of `when` on the clocks of `zone`. No span is shorter than a second: nobody could keep up with it.
+    pub fn new(when: &When, zone: &Zone) -> Self {
         match when {
-            When::Every(span) if *span < Duration::from_secs(1) => {
-                let why = format!("{span:?} is shorter than a second");
-                Err(Error::new(Kind::Config, "reading a schedule's `every`", why))
-            }
-            When::Every(span) => Ok(Rhythm::Every(span.as_nanos() as i128)),
-            When::Cron(text) => {
-                let doing = || format!("reading the cron expression {text:?}");
-                let parser =
-                    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-                let cron = parser.parse(text).map_err(|why| Error::new(Kind::Config, doing(), why))?;
-                let zone = TimeZone::get(zone).map_err(|why| Error::new(Kind::Config, doing(), why))?;
-                Ok(Rhythm::Cron(Box::new(cron), zone))
-            }
+            When::Every(span) => Rhythm::Every((*span).max(Duration::from_secs(1)).as_nanos() as i128),
+            When::Cron(cron) => Rhythm::Cron(cron.0.clone(), zone.0.clone()),
         }
     }
 

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::Engine;
 use super::ledger;
 use super::request::{self, Request};
-use super::run::{Problem, Record, RunId, State, Why};
-use super::work::{Action, Order, Status};
+use super::run::{Failure, Record, RunId, State, Why};
+use super::work::{Action, Grade, Order};
 use crate::config::SourceName;
 use crate::error::{Error, Kind, Result};
 use crate::task::{Snapshot, Step};
@@ -71,7 +71,7 @@ pub struct RunView {
     pub retry_at: Option<Timestamp>,
     /// How good what was done is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<Status>,
+    pub status: Option<Grade>,
     /// One line.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub summary: String,
@@ -80,7 +80,7 @@ pub struct RunView {
     pub detail: Value,
     /// Why the newest attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Problem>,
+    pub error: Option<Failure>,
     /// What the newest attempt did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,

@@ -120,7 +120,7 @@ impl fmt::Display for Order {
 /// How good what was done is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum Grade {
     /// Everything asked for was done.
     Succeeded,
     /// Something is missing.
@@ -134,9 +134,9 @@ pub enum Status {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub struct Done {
     /// How good.
-    pub status: Status,
+    pub status: Grade,
     /// For people, one line: "20261121T060000Z-4k7q2m, 1.2 GB, 944,000 keys".
     pub summary: String,
     /// For machines: a manifest, a plan, a list of findings.
@@ -160,7 +160,7 @@ pub trait Work: Send + Sync {
     }
 
     /// Does it: everything long under `task.guard`, so that a cancel or the deadline ends it soon.
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome>;
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done>;
 }
 
 /// Makes works from orders, without connecting to anything. `app.rs` is one; tests have others.
@@ -229,6 +229,7 @@ impl Attempt {
             }
         }
         let why = "others claim it faster than we can";
-        Err(Error::new(Kind::Conflict, format!("claiming {label}"), why))
+        Err(Error::new(Kind::Conflict, format!("claiming {label}"), why)
+            .hint("`tidekeeper runs --state running` lists who works on it; wait for them, or cancel one"))
     }
 }

@@ -18,7 +18,8 @@ pub async fn accept(vault: &Vault, backup: &BackupRef, by: &str) -> Result<()> {
     if manifest.status != Status::Suspect {
         let why =
             format!("its status is {:?}; only a suspect backup waits for a word", manifest.status.as_str());
-        return Err(Error::new(Kind::Refused, format!("accepting {backup}"), why));
+        return Err(Error::new(Kind::Refused, format!("accepting {backup}"), why)
+            .hint("`tidekeeper backups` shows which are suspect"));
     }
     let at = vault.store.now().await?;
     let word = Accepted { nonce: layout::nonce(), by: by.into(), at };

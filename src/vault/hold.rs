@@ -17,8 +17,9 @@ use super::store::{Key, list_all};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 
-/// By how much a run's hold outlives its deadline: as long as others wait before they call a run dead.
-const MARGIN: Duration = Duration::from_secs(15 * 60);
+/// How long after its deadline a run's hold lasts, its attempt may be closed, and its claim be passed over, though nobody
+/// knows whether its process lives: by then its own deadline has ended it, even if its machine was slow to wake up.
+pub const MARGIN: Duration = Duration::from_secs(15 * 60);
 
 /// A hold that its owner ends with [`release`](Held::release). Dropped instead, it ends at its own time, so that a
 /// process that dies keeps the backup no longer than its run could have lasted.

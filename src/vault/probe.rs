@@ -4,8 +4,6 @@
 //! `init`, `check` and every start of the daemon do this: a store that ignores `If-None-Match` looks fine until two
 //! daemons each believe that they have won.
 
-use std::time::Duration;
-
 use futures_util::TryStreamExt;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
@@ -14,6 +12,7 @@ use tokio::task::JoinSet;
 use super::decide::{self, Deciding, Decision};
 use super::layout;
 use super::store::{Create, Key, Part, SharedStore, Store, list_all};
+use super::store_clock::TOLERANCE;
 use crate::clock::{Clock, SharedClock};
 use crate::error::{Error, Kind, Result};
 use crate::finding::{Finding, Severity};
@@ -22,9 +21,6 @@ use crate::finding::{Finding, Severity};
 /// 40 races (measured, 2 cores): five find it out in all but one of 400,000 probes.
 const CREATORS: u32 = 16;
 const RACES: u32 = 5;
-
-/// How far the store's clock may be from ours before nothing is deleted any more.
-pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// Tries everything, cleans up, and tells what it found; `single_writer` makes lost races a warning, for only one process
 /// will ever write.
@@ -202,7 +198,7 @@ impl Probing<'_> {
         let advice = "until that is mended nothing is deleted: neither retention nor repair runs";
         match clock_difference(&**self.store, &**self.clock).await {
             Err(error) => Finding::warning(format!("unknown: what time the store has ({error})"), advice),
-            Ok(apart) if apart.unsigned_abs() <= CLOCK_TOLERANCE => {
+            Ok(apart) if apart.unsigned_abs() <= TOLERANCE => {
                 Finding::ok(format!("its clock and ours differ by {} s", apart.as_secs().abs()))
             }
             Ok(apart) => {

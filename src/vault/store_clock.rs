@@ -13,8 +13,8 @@ use super::store::Store;
 use crate::clock::SharedClock;
 use crate::error::Result;
 
-/// The farthest that the store's clock and ours may be apart; also the largest step of the wall clock that is not a
-/// jump. S3 itself refuses requests that are 15 min off.
+/// The farthest that the store's clock and ours may be apart before nothing is deleted any more; also the largest step of
+/// the wall clock that is not a jump. S3 itself refuses requests that are 15 min off.
 pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// How long the wall clock must run evenly after a jump: the default grace, so that no proposal made before a jump

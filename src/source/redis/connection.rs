@@ -76,8 +76,10 @@ pub async fn dial(address: &Address, tls: Option<&Tls>, clock: &SharedClock) -> 
 async fn secure(address: &Address, tls: &Tls, socket: TcpStream) -> Result<Box<dyn Duplex>> {
     let doing = || format!("speaking TLS with Redis at {address}");
     let host = tls.server_name.as_ref().unwrap_or(&address.host);
-    let name =
-        ServerName::try_from(host.clone()).map_err(|cause| Error::new(Kind::Config, doing(), cause))?;
+    let name = ServerName::try_from(host.clone()).map_err(|cause| {
+        Error::new(Kind::Config, doing(), cause)
+            .hint("set `tls.server_name` to a name that its certificate has")
+    })?;
     let connector = TlsConnector::from(tls::client(tls)?);
     let link = connector.connect(name, socket).await.map_err(|cause| refused_tls(doing(), cause))?;
     Ok(Box::new(link))
@@ -181,7 +183,8 @@ impl Connection {
             }
             if self.fill(&format!("the answer to {name}"), limit).await? == 0 {
                 let doing = format!("waiting for the answer to {name} from Redis at {}", self.address);
-                return Err(Error::new(Kind::Unreachable, doing, "the server closed the connection"));
+                return Err(Error::new(Kind::Unreachable, doing, "the server closed the connection")
+                    .hint("its log says why; does it restart, or want TLS on this port?"));
             }
         }
     }

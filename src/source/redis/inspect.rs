@@ -15,7 +15,7 @@ use super::sentinel;
 use super::server::Info;
 use crate::clock::SharedClock;
 use crate::error::{Error, Kind, Result};
-use crate::source::{Finding, Inspection, Severity};
+use crate::source::{Finding, Inspection};
 use crate::task::Task;
 use crate::vault::manifest::Omission;
 
@@ -71,7 +71,7 @@ async fn find(settings: &Settings, clock: &SharedClock) -> Result<(Address, Vec<
                 sentinel.master,
                 watched.replicas.len()
             );
-            Ok((watched.master, vec![ok(what)]))
+            Ok((watched.master, vec![Finding::ok(what)]))
         }
     }
 }
@@ -80,7 +80,7 @@ async fn look(address: &Address, settings: &Settings, clock: &SharedClock) -> Re
     let mut connection = Connection::open(address, &settings.access, clock).await?;
     let hello = Hello::ask(&mut connection).await?;
     hello.expect_data(&connection)?;
-    let mut findings = vec![ok(format!("{address} answers: {}", described(&hello)))];
+    let mut findings = vec![Finding::ok(format!("{address} answers: {}", described(&hello)))];
     findings.extend(replication_rights(&mut connection).await?);
     let info = info(&mut connection, &mut findings).await?;
     let watched = watched(&mut connection).await?;
@@ -89,7 +89,7 @@ async fn look(address: &Address, settings: &Settings, clock: &SharedClock) -> Re
             Ok(topology) => Some(topology),
             Err(error) => {
                 let advice = "without it no shard but this one is found, and a backup fails";
-                findings.push(error_finding(error.to_string(), advice));
+                findings.push(Finding::error(error.to_string(), advice));
                 Some(Topology::default())
             }
         },
@@ -132,20 +132,20 @@ async fn replication_rights(connection: &mut Connection) -> Result<Vec<Finding>>
     if !missing.is_empty() {
         let what = format!("the user lacks {}", missing.join(" "));
         let advice = format!("no backup is possible. Run `ACL SETUSER USER {}`", missing.join(" "));
-        return Ok(vec![error_finding(what, advice)]);
+        return Ok(vec![Finding::error(what, advice)]);
     }
     Ok(vec![match psync {
-        Reply::Error(text) if text.contains("unknown command") => error_finding(
+        Reply::Error(text) if text.contains("unknown command") => Finding::error(
             "this server has no PSYNC",
             "no backup is possible. Hosted servers hide it: use the provider's own snapshots",
         ),
         Reply::Error(text) if text.starts_with("NOMASTERLINK") => {
-            error_finding(text, format!("no backup is possible: {MASTERLESS}"))
+            Finding::error(text, format!("no backup is possible: {MASTERLESS}"))
         }
         Reply::Error(text) if text.starts_with("LOADING") => {
-            error_finding(text, "no backup is possible until that has passed")
+            Finding::error(text, "no backup is possible until that has passed")
         }
-        _ => ok("the user may replicate"),
+        _ => Finding::ok("the user may replicate"),
     }])
 }
 
@@ -157,7 +157,7 @@ async fn info(connection: &mut Connection, findings: &mut Vec<Finding>) -> Resul
     let Some(reply) = connection.try_ask(&["INFO"]).await? else {
         let advice = "no replica is found to back up from, so the master pays the fork; and its memory is not looked \
                       at. Run `ACL SETUSER USER +info`";
-        findings.push(warning("the user lacks +info", advice));
+        findings.push(Finding::warning("the user lacks +info", advice));
         return Ok(None);
     };
     Ok(Some(Info::read(&reply.text().unwrap_or_default())))
@@ -173,26 +173,26 @@ async fn settings_of_server(connection: &mut Connection) -> Result<Vec<Finding>>
     let mut findings = Vec::new();
     let Some(diskless) = setting(connection, "repl-diskless-sync").await? else {
         let advice = "its replication settings are not looked at. Run `ACL SETUSER USER +config|get`";
-        return Ok(vec![warning("the user lacks +config|get", advice)]);
+        return Ok(vec![Finding::warning("the user lacks +config|get", advice)]);
     };
     if diskless == "no" {
         let advice = "each backup writes a whole RDB to the server's `dir` and replaces its dump.rdb: see that there is \
                       room for two, or set repl-diskless-sync yes";
-        findings.push(warning("repl-diskless-sync is no", advice));
+        findings.push(Finding::warning("repl-diskless-sync is no", advice));
     }
     let delay =
         setting(connection, "repl-diskless-sync-delay").await?.and_then(|text| text.parse::<u64>().ok());
     if let Some(delay) = delay.filter(|delay| diskless == "yes" && *delay > 0) {
         let what = format!("repl-diskless-sync-delay is {delay}: the first byte comes after so many seconds");
         findings.push(match delay >= DELAY_NOTABLE {
-            true => warning(what, "each backup takes so much longer"),
-            false => ok(what),
+            true => Finding::warning(what, "each backup takes so much longer"),
+            false => Finding::ok(what),
         });
     }
     if setting(connection, "rdbchecksum").await?.as_deref() == Some("no") {
         let advice =
             "what the server's disk or memory breaks is not seen; set rdbchecksum yes and restart it";
-        findings.push(warning("rdbchecksum is no", advice));
+        findings.push(Finding::warning("rdbchecksum is no", advice));
     }
     Ok(findings)
 }
@@ -210,13 +210,16 @@ fn state(info: &Info) -> Vec<Finding> {
     if total > 0 && used > total / 2 {
         let advice = "while a backup's fork lives, every page that is written is copied: under heavy writes it may run \
                       out of memory. Back up from a replica, or give it more";
-        findings.push(warning(format!("it uses {used} of {total} bytes of its machine's memory"), advice));
+        findings.push(Finding::warning(
+            format!("it uses {used} of {total} bytes of its machine's memory"),
+            advice,
+        ));
     }
     if info.text("loading") == "1" {
-        findings.push(error_finding("it is loading its data", "a backup waits until it has"));
+        findings.push(Finding::error("it is loading its data", "a backup waits until it has"));
     }
     if info.text("rdb_last_bgsave_status") == "err" {
-        findings.push(warning(
+        findings.push(Finding::warning(
             "its last BGSAVE failed",
             "look into its log: disk full, or no memory for a fork?",
         ));
@@ -228,14 +231,14 @@ fn state(info: &Info) -> Vec<Finding> {
 fn origin_of(settings: &Settings, node: &Node) -> Vec<Finding> {
     let replicas = node.info.as_ref().map(origin::in_sync).unwrap_or_default();
     if node.hello.replica {
-        return vec![ok("a backup is taken from this replica")];
+        return vec![Finding::ok("a backup is taken from this replica")];
     }
     if settings.prefer_replica && !replicas.is_empty() {
-        return vec![ok(format!("a backup is taken from the replica {}", replicas[0]))];
+        return vec![Finding::ok(format!("a backup is taken from the replica {}", replicas[0]))];
     }
-    let mut findings = vec![ok("a backup is taken from the master, which pays the fork")];
+    let mut findings = vec![Finding::ok("a backup is taken from the master, which pays the fork")];
     if node.watched == Some(true) || matches!(settings.place, Place::Sentinel(_)) {
-        findings.push(warning(
+        findings.push(Finding::warning(
             "Sentinels watch this master",
             "while a backup runs they take us for a replica (port 0) and remember it until `SENTINEL RESET`: back up \
              from a replica (prefer_replica: true)",
@@ -252,19 +255,21 @@ async fn shards(topology: &Topology, settings: &Settings, clock: &SharedClock, i
     for (shard, look) in topology.shards.iter().zip(looks) {
         let name = shard.artifact();
         inspection.findings.push(match look {
-            Ok((address, _)) => ok(format!("{name}: taken from {address}")),
+            Ok((address, _)) => Finding::ok(format!("{name}: taken from {address}")),
             Err(error) => {
-                error_finding(format!("{name}: {error}"), "a backup is partial: these slots are not in it")
+                Finding::error(format!("{name}: {error}"), "a backup is partial: these slots are not in it")
             }
         });
     }
     for range in topology.unserved() {
         let advice = "repair the cluster: `redis-cli --cluster fix HOST:PORT`";
-        inspection.findings.push(error_finding(format!("slots {range} are served by no node"), advice));
+        inspection.findings.push(Finding::error(format!("slots {range} are served by no node"), advice));
     }
     if !topology.moving.is_empty() {
         let what = format!("{} slots are moving between shards", topology.moving.len());
-        inspection.findings.push(warning(what, "a backup now is partial: keys of theirs may be missing"));
+        inspection
+            .findings
+            .push(Finding::warning(what, "a backup now is partial: keys of theirs may be missing"));
     }
 }
 
@@ -276,7 +281,8 @@ async fn reach(shard: &Shard, settings: &Settings, clock: &SharedClock) -> Resul
             let mut connection = Connection::open(&copy.address, &settings.access, clock).await?;
             if !origin::permitted(&mut connection, &["REPLCONF", "capa", "eof"]).await? {
                 let doing = format!("trying REPLCONF at {}", copy.address);
-                return Err(Error::new(Kind::Denied, doing, "the user lacks +replconf"));
+                return Err(Error::new(Kind::Denied, doing, "the user lacks +replconf")
+                    .hint("`tidekeeper permissions` prints the rights that are needed"));
             }
             let memory = connection.try_ask(&["INFO", "memory"]).await?.and_then(|reply| reply.text());
             connection.close().await;
@@ -308,16 +314,4 @@ fn omits() -> Vec<Omission> {
     ["ACL users", "CONFIG settings", "scripts of SCRIPT LOAD", "the configuration of Sentinels and clusters"]
         .map(omission)
         .to_vec()
-}
-
-fn ok(what: impl Into<String>) -> Finding {
-    Finding { severity: Severity::Ok, what: what.into(), advice: String::new() }
-}
-
-fn warning(what: impl Into<String>, advice: impl Into<String>) -> Finding {
-    Finding { severity: Severity::Warning, what: what.into(), advice: advice.into() }
-}
-
-fn error_finding(what: impl Into<String>, advice: impl Into<String>) -> Finding {
-    Finding { severity: Severity::Error, what: what.into(), advice: advice.into() }
 }

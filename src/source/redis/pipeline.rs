@@ -317,7 +317,8 @@ impl Expecting {
                 Ok(())
             }
             Awaited::Selected(_) => {
-                Err(Error::new(Kind::Unsupported, "selecting a database of the target", error))
+                Err(Error::new(Kind::Unsupported, "selecting a database of the target", error)
+                    .hint("has it as many `databases` as the backup uses?"))
             }
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::estate::Estate;
 use super::glob::Pattern;
-use super::preflight::{self, Verdict, Way};
+use super::preflight::{Verdict, Way};
 use super::survey::Survey;
 use super::wish::{Keys, Options, WishedWay};
 use crate::error::{Error, Kind, Result};
@@ -82,7 +82,7 @@ pub fn refused(backup: BackupRef, at: Option<Timestamp>, target: Identity, error
         at,
         target,
         actions: Vec::new(),
-        findings: vec![preflight::error(error.to_string(), advice)],
+        findings: vec![Finding::error(error.to_string(), advice)],
         destructive: false,
         live: Vec::new(),
         spec: serde_json::Value::Null,
@@ -94,7 +94,7 @@ pub fn other_moment(manifest: &Manifest, at: Option<Timestamp>) -> Option<Findin
     let own = manifest.consistency.as_ref().and_then(|consistency| consistency.at);
     let at = at.filter(|at| Some(*at) != own)?;
     let own = own.map_or_else(|| "an unknown moment".to_owned(), |own| own.to_string());
-    Some(preflight::error(
+    Some(Finding::error(
         format!("{at} was asked for, and the backup is of {own}"),
         "a backup of a Redis restores only to its own moment: leave the time out, or choose another backup",
     ))

@@ -9,7 +9,7 @@ use super::rdb::{Crc, Dialect};
 use super::server::{Databases, Product, Server};
 use super::survey::{Shard, Survey};
 use super::wish::{Options, WishedWay};
-use crate::source::{Finding, Severity};
+use crate::source::Finding;
 
 /// How the data gets into the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,14 +69,15 @@ pub fn judge(survey: &Survey, server: &Server, road: &Road, options: &Options) -
     findings.extend(databases(survey, server));
     match way {
         Way::Replication => {
-            findings.extend(obstacles.into_iter().map(|obstacle| error(obstacle.what, obstacle.advice)));
+            findings
+                .extend(obstacles.into_iter().map(|obstacle| Finding::error(obstacle.what, obstacle.advice)));
             findings.extend(replication_notes(server));
             findings.extend(memory(survey, server, holds_both(server)));
         }
         Way::RestoreCommands => {
             if options.way == WishedWay::Auto && options.keys.is_none() {
                 let hard = obstacles.into_iter().filter(|obstacle| !obstacle.avoidable);
-                findings.extend(hard.map(|obstacle| error(obstacle.what, obstacle.advice)));
+                findings.extend(hard.map(|obstacle| Finding::error(obstacle.what, obstacle.advice)));
             }
             findings.extend(restore_notes(survey, server));
             if options.keys.is_none() {
@@ -107,7 +108,7 @@ fn state(server: &Server) -> Vec<Finding> {
     let mut findings = Vec::new();
     let name = server.to_string();
     if server.product == Product::Redis && server.version < (5, 0, 0) {
-        findings.push(error(format!("the target is {name}"), "a restore needs 5.0 or later"));
+        findings.push(Finding::error(format!("the target is {name}"), "a restore needs 5.0 or later"));
     }
     if let Some((master, up)) = &server.follows {
         let link = if *up { "up" } else { "down" };
@@ -116,22 +117,23 @@ fn state(server: &Server) -> Vec<Finding> {
              master. If {master} is gone, or was an earlier restore that was interrupted: send `REPLICAOF NO ONE` to \
              the target, then plan again"
         );
-        findings.push(error(format!("the target is a replica of {master} (link {link})"), advice));
+        findings.push(Finding::error(format!("the target is a replica of {master} (link {link})"), advice));
     }
     if server.loading {
-        findings.push(error(
+        findings.push(Finding::error(
             "the target is loading a dataset",
             "wait until INFO says loading:0, then plan again",
         ));
     }
     if server.failover {
-        findings.push(error("the target is in a failover", "wait until it has ended, then plan again"));
+        findings
+            .push(Finding::error("the target is in a failover", "wait until it has ended, then plan again"));
     }
     if findings.is_empty() {
-        findings.push(ok(format!("the target is {name}, and takes writes")));
+        findings.push(Finding::ok(format!("the target is {name}, and takes writes")));
     }
     if server.replicas > 0 {
-        findings.push(warning(
+        findings.push(Finding::warning(
             format!("{} replicas follow the target", server.replicas),
             "they have the old data until they get the new, by a full synchronisation or by the commands",
         ));
@@ -143,21 +145,22 @@ fn databases(survey: &Survey, server: &Server) -> Option<Finding> {
     let highest = survey.highest_db()?;
     if server.cluster && highest > 0 {
         let what = format!("the backup uses database {highest}, a cluster has only database 0");
-        return Some(error(what, "restore into a server that is not a node of a cluster"));
+        return Some(Finding::error(what, "restore into a server that is not a node of a cluster"));
     }
     let raise =
         format!("set `databases {}` or more in the target's configuration, and restart it", highest + 1);
     Some(match server.databases {
-        Databases::Configured(count) if u64::from(highest) >= count => {
-            error(format!("the backup uses database {highest}, the target has {count} databases"), raise)
-        }
+        Databases::Configured(count) if u64::from(highest) >= count => Finding::error(
+            format!("the backup uses database {highest}, the target has {count} databases"),
+            raise,
+        ),
         Databases::Probed(db, false) => {
-            error(format!("the backup uses database {db}, which the target has not"), raise)
+            Finding::error(format!("the backup uses database {db}, which the target has not"), raise)
         }
         Databases::Configured(_) | Databases::Probed(_, true) => {
-            ok(format!("the target has database {highest}, the highest that the backup uses"))
+            Finding::ok(format!("the target has database {highest}, the highest that the backup uses"))
         }
-        Databases::Unknown => warning(
+        Databases::Unknown => Finding::warning(
             format!("the target does not say whether it has database {highest}, which the backup uses"),
             "allow `+config|get` or `+select`: a target without it ends itself when it loads the data",
         ),
@@ -287,20 +290,22 @@ fn network(server: &Server, road: &Road) -> Vec<Obstacle> {
 fn replication_notes(server: &Server) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !server.config_readable {
-        findings.push(warning(
+        findings.push(Finding::warning(
             "the target's configuration may not be read",
             "allow `+config|get`: without it the password that the target logs in with at us is not compared",
         ));
     }
     match (server.diskless_load.as_deref(), server.is_empty()) {
         (_, true) => {}
-        (Some("swapdb"), _) => findings.push(ok("the old data is kept until the new is loaded (swapdb)")),
-        (Some(_), _) => findings.push(warning(
+        (Some("swapdb"), _) => {
+            findings.push(Finding::ok("the old data is kept until the new is loaded (swapdb)"))
+        }
+        (Some(_), _) => findings.push(Finding::warning(
             "the target empties itself before it loads (repl-diskless-load is not swapdb)",
             "if it dies while loading, its data is the dump.rdb that it has just received; the RDB has to \
              fit on its disk, too",
         )),
-        (None, _) => findings.push(warning(
+        (None, _) => findings.push(Finding::warning(
             "it is not known whether the target keeps its old data until the new is loaded",
             "allow `+config|get`",
         )),
@@ -315,7 +320,7 @@ fn restore_notes(survey: &Survey, server: &Server) -> Vec<Finding> {
         let unknown = |code: &usize| !server.knows_type(dialect, *code as u8);
         let strange: u64 = (0..256).filter(unknown).map(|code| shard.type_codes[code]).sum();
         if strange > 0 {
-            findings.push(warning(
+            findings.push(Finding::warning(
                 format!("{strange} keys are written in ways that the target ({server}) does not know"),
                 "they will be left out, and named; restore into a newer server to have them",
             ));
@@ -324,14 +329,14 @@ fn restore_notes(survey: &Survey, server: &Server) -> Vec<Finding> {
             shard.long_values.iter().filter(|(_, length)| length + PAYLOAD_FRAME > server.bulk_max);
         let too_long = too_long.count();
         if too_long > 0 {
-            findings.push(warning(
+            findings.push(Finding::warning(
                 format!("{too_long} values are longer than RESTORE takes ({} bytes)", server.bulk_max),
                 "they will be left out, and named; raise `proto-max-bulk-len` of the target, or replicate",
             ));
         }
         for (module, used) in &shard.summary.modules {
             if used.values == 0 {
-                findings.push(warning(
+                findings.push(Finding::warning(
                     format!("data that the module type {module} keeps beside the keys is left out"),
                     "build it anew (a search index, for example), or replicate",
                 ));
@@ -352,7 +357,7 @@ fn holds_both(server: &Server) -> bool {
 /// A replica ignores `maxmemory`, and evicts or refuses once it is promoted; so what does not fit is refused before.
 fn memory(survey: &Survey, server: &Server, both: bool) -> Vec<Finding> {
     let Some(new) = survey.memory() else {
-        return vec![warning(
+        return vec![Finding::warning(
             "the backup does not say how much memory its data took",
             "see for yourself that it fits into the target",
         )];
@@ -370,7 +375,7 @@ fn memory(survey: &Survey, server: &Server, both: bool) -> Vec<Finding> {
         .iter()
         .filter(|(limit, _)| *limit > 0 && need > *limit)
         .map(|(limit, name)| {
-            error(
+            Finding::error(
                 format!("the data needs {sum}, and {name} of the target is {} MiB", limit >> 20),
                 "give the target more memory, or restore some of the keys (keys=PATTERN)",
             )
@@ -380,8 +385,8 @@ fn memory(survey: &Survey, server: &Server, both: bool) -> Vec<Finding> {
         return broken;
     }
     match limits.iter().any(|(limit, _)| *limit > 0) {
-        true => vec![ok(format!("the data needs {sum}, which the target has"))],
-        false => vec![warning(
+        true => vec![Finding::ok(format!("the data needs {sum}, which the target has"))],
+        false => vec![Finding::warning(
             format!("the data needs {sum}, and the target does not say how much it has"),
             "see for yourself that it fits",
         )],
@@ -391,26 +396,9 @@ fn memory(survey: &Survey, server: &Server, both: bool) -> Vec<Finding> {
 fn sum_note(shard: &Shard) -> Option<Finding> {
     let unsummed = matches!(shard.summary.crc, Crc::Absent | Crc::Disabled);
     unsummed.then(|| {
-        warning(
+        Finding::warning(
             format!("{} carries no sum of its server (rdbchecksum no)", shard.artifact.name),
             "it is as it was received: our own hashes agree",
         )
     })
-}
-
-fn finding(severity: Severity, what: impl Into<String>, advice: impl Into<String>) -> Finding {
-    Finding { severity, what: what.into(), advice: advice.into() }
-}
-
-fn ok(what: impl Into<String>) -> Finding {
-    finding(Severity::Ok, what, "")
-}
-
-fn warning(what: impl Into<String>, advice: impl Into<String>) -> Finding {
-    finding(Severity::Warning, what, advice)
-}
-
-/// A finding that forbids the restore.
-pub fn error(what: impl Into<String>, advice: impl Into<String>) -> Finding {
-    finding(Severity::Error, what, advice)
 }

@@ -154,6 +154,7 @@ impl Transfer {
 
     fn damaged(&self, why: impl std::fmt::Display) -> Error {
         Error::new(Kind::Damaged, format!("reading the RDB from Redis at {}", self.connection.address), why)
+            .hint("no backup was made of it; try again, and look into the server's log")
     }
 }
 

@@ -21,7 +21,7 @@ use super::survey::{self, Shard, Survey};
 use super::tls;
 use super::wish::Options;
 use crate::error::{Error, Kind, Result};
-use crate::source::{Check, Identity, RestorePlan, Restored, Target, Wish};
+use crate::source::{Check, Finding, Identity, RestorePlan, Restored, Target, Wish};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
 use crate::vault::reader::BackupReader;
@@ -72,7 +72,7 @@ impl RedisTarget {
         let mut verdict = preflight::judge(survey, &estate.server, &road, options);
         let uncovered = estate.slots.uncovered();
         if uncovered > 0 {
-            verdict.findings.push(preflight::error(
+            verdict.findings.push(Finding::error(
                 format!("{uncovered} slots of the cluster are held by no master"),
                 "repair the cluster first: `redis-cli --cluster fix HOST:PORT`",
             ));
@@ -98,11 +98,9 @@ impl Target for RedisTarget {
     ) -> Result<RestorePlan> {
         let options = Options::read(wish)?;
         let backup = from.manifest.backup();
-        // The server is asked first: one that is not there need not wait for a walk of the whole backup.
-        let identity = self.identity(task).await?;
         let survey = match self.survey(from, task).await {
             Err(error) if error.kind() == Kind::Unsupported => {
-                return Ok(plan::refused(backup, at, identity, &error));
+                return Ok(plan::refused(backup, at, self.identity(task).await?, &error));
             }
             survey => survey?,
         };

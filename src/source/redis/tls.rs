@@ -59,7 +59,7 @@ fn roots(tls: &Tls) -> Result<RootCertStore> {
     match &tls.ca_file {
         Some(path) => {
             for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|cause| broken(reading(path), cause))?;
+                roots.add(certificate).map_err(|cause| unread(path, cause))?;
             }
         }
         None => {
@@ -77,20 +77,21 @@ type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn identity(tls: &Tls) -> Result<Option<Identity>> {
     let (Some(chain), Some(key)) = (&tls.cert_file, &tls.key_file) else { return Ok(None) };
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|cause| broken(reading(key), cause))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|cause| unread(key, cause))?;
     Ok(Some((certificates(chain)?, private)))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match all.map_err(|cause| broken(reading(path), cause))? {
-        none if none.is_empty() => Err(broken(reading(path), "there is no PEM certificate in it")),
+    match all.map_err(|cause| unread(path, cause))? {
+        none if none.is_empty() => Err(unread(path, "there is no PEM certificate in it")),
         some => Ok(some),
     }
 }
 
-fn reading(path: &Path) -> String {
-    format!("reading {}", path.display())
+fn unread(path: &Path, why: impl std::fmt::Display) -> Error {
+    broken(format!("reading {}", path.display()), why)
+        .hint("it must be a PEM file that this process may read")
 }
 
 fn broken(doing: impl Into<String>, why: impl std::fmt::Display) -> Error {

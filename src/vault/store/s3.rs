@@ -5,7 +5,9 @@
 //! it is `Undecided`, and [`decide`](crate::vault::decide) asks again and recognises its own object. Completing an upload
 //! is repeated, because the store forgets an upload that it has completed: then the key is there, and the answer is
 //! `Exists`.
-//! No call waits for ever: each has a limit by the clock, counted up with the bytes that it moves.
+//! No call waits for ever: each has a limit by the clock, counted up with the bytes that it moves. A download whose answer
+//! has begun is its reader's, as with every store: [`fetch`](crate::vault::codec::download::fetch) watches it and goes on
+//! where it was cut.
 
 use std::future::Future;
 use std::ops::Range;
@@ -19,7 +21,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption};
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -32,7 +35,6 @@ use crate::config::S3Place;
 use crate::error::{Error, Kind, Result};
 use crate::finding::Finding;
 
-mod download;
 mod errors;
 mod settings;
 mod upload;
@@ -241,7 +243,15 @@ impl Store for S3Store {
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>> {
-        download::stream(self.clone(), key, range).await
+        let doing = format!("reading {key} in {}", self.location());
+        if range.is_empty() {
+            return Err(Error::new(Kind::Damaged, doing, format!("range {range:?}")));
+        }
+        let body = self.repeat(&doing, 0, || self.read_once(&doing, key, &range)).await?;
+        // The chunks are those of hyper's buffer, which does not grow to 1 MiB.
+        let chunks = stream::unfold(body, |mut body| async { Some((body.next().await?, body)) });
+        let cut = move |cause| Error::new(Kind::Unreachable, &doing, format!("cut off: {cause}"));
+        Ok(chunks.map_err(cut).boxed())
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<Entry>> {
@@ -336,6 +346,26 @@ impl S3Store {
         let body = object.body.collect().await;
         let body = body.map_err(|cause| Error::new(Kind::Unreachable, doing, format!("cut off: {cause}")))?;
         Ok(Some(body.into_bytes()))
+    }
+
+    /// The body of one answer; that it ends too early is an error of the body's.
+    async fn read_once(&self, doing: &str, key: &Key, range: &Range<u64>) -> Result<ByteStream> {
+        let bytes = format!("bytes={}-{}", range.start, range.end - 1);
+        let wanted = (range.end - range.start) as i64;
+        let get = self.0.client.get_object().bucket(&self.0.place.bucket).key(self.name(key));
+        match get.range(&bytes).send().await {
+            Ok(object) if object.content_length() == Some(wanted) => Ok(object.body),
+            Ok(object) => {
+                let sent = object.content_length().unwrap_or(0);
+                let why = format!("{bytes}: the store has {sent} of {wanted} bytes");
+                Err(Error::new(Kind::Damaged, doing, why))
+            }
+            Err(error) if errors::status(&error) == Some(416) => {
+                let why = format!("{bytes} lies past the end of the object");
+                Err(Error::new(Kind::Damaged, doing, why).caused_by(error))
+            }
+            Err(error) => Err(failed(doing, error, Effect::None)),
+        }
     }
 
     /// One page, and the last name on it, key or not.

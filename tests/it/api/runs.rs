@@ -2,8 +2,12 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tidekeeper::engine::work::{Action, Order, Workshop};
+use tidekeeper::error::Kind;
 
-use super::{Daemon, json_of, problem_of};
+use super::{Daemon, app, json_of, problem_of};
+use crate::harness::free_port;
+use crate::harness::redis::RedisServer;
 
 #[tokio::test]
 async fn a_run_is_followed_to_its_end() {
@@ -51,4 +55,24 @@ async fn what_is_over_cannot_be_cancelled_and_what_never_was_is_not_found() {
         let reply = daemon.call(Method::GET, &format!("/v1/runs/{nothing}/events")).send().await.unwrap();
         problem_of(reply, StatusCode::NOT_FOUND, "not-found").await;
     }
+}
+
+/// Whoever keeps an order may have written it by hand: what a verb does not take is named, not passed over.
+#[tokio::test]
+async fn an_order_of_a_mark_takes_only_what_its_verb_does() {
+    let (folder, redis) = (tempfile::tempdir().unwrap(), RedisServer::start(&[]).await);
+    let app = app(&folder, &redis, free_port()).await;
+    let refusal = |action, params| {
+        let order = Order { params, ..Order::new(action, None) };
+        let error = app.make(&order).err().expect("it is refused");
+        assert_eq!(error.kind(), Kind::Usage, "{error:?}");
+        error.why().to_owned()
+    };
+    let backup = json!({ "source": "redis-main", "id": "20261121T060000Z-4k7q2m" });
+    for action in [Action::Unhold, Action::Accept, Action::Verify] {
+        let why = refusal(action, json!({ "backup": backup, "reason": "an audit" }));
+        assert!(why.contains("`reason`"), "{action:?}: {why}");
+    }
+    let why = refusal(Action::Hold, json!({ "backup": backup }));
+    assert!(why.contains("`reason`"), "{why}");
 }

@@ -101,10 +101,10 @@ suspend: true
 ";
     let config = load(&write(&[("tidekeeper.yaml", main), ("s/a.yaml", schedule)]));
     let schedule = config.schedule(&"a".parse().expect("a name")).expect("it has one");
-    assert_eq!((schedule.time_zone.as_str(), schedule.suspend), ("Europe/Berlin", true));
+    assert_eq!((schedule.time_zone.to_string(), schedule.suspend), ("Europe/Berlin".to_owned(), true));
     let [first, second] = schedule.backup.as_slice() else { panic!("{:?}", schedule.backup) };
     assert_eq!((first.name.as_str(), first.missed), ("six-hourly", Missed::Skip));
-    assert_eq!(first.when, When::Cron("0 */6 * * MON-FRI".into()));
+    assert_eq!(first.when, When::Cron("0 */6 * * MON-FRI".parse().expect("an expression")));
     assert_eq!((first.jitter.as_secs(), first.deadline.as_secs()), (300, 7_200));
     assert_eq!((&second.when, second.missed), (&When::Every(Duration::from_secs(5)), Missed::RunOnce));
     assert_eq!((second.jitter.as_secs(), second.deadline.as_secs()), (0, 3_600));

@@ -19,7 +19,7 @@ struct Past {
 
 impl Past {
     fn since(schedules: &[Schedule], since: &str) -> Self {
-        let timetable = Timetable::new(schedules).unwrap();
+        let timetable = Timetable::new(schedules);
         let since = timetable.lines.iter().map(|line| (line.switch(), instant(since))).collect();
         Past { timetable, history: History { since, ..History::default() }, started: BTreeSet::new() }
     }
@@ -180,7 +180,7 @@ fn a_run_is_of_its_source_its_action_its_series_and_its_time() {
 #[test]
 fn the_interval_of_a_series_is_its_longest_pause() {
     let interval = |cron_text: &str, now: &str| {
-        let timetable = Timetable::new(&[cron("a", cron_text, "UTC")]).unwrap();
+        let timetable = Timetable::new(&[cron("a", cron_text, "UTC")]);
         timetable.lines[0].interval(instant(now)).unwrap().as_hours()
     };
     // 2026-11-21 is a Saturday.
@@ -191,7 +191,7 @@ fn the_interval_of_a_series_is_its_longest_pause() {
         assert_eq!(interval("0 9 * * *", now), 24, "{now}");
     }
     assert_eq!(interval("0 9,10 * * *", "2026-11-21T09:30:00Z"), 23);
-    let hourly = Timetable::new(&[every("a", 3_600)]).unwrap();
+    let hourly = Timetable::new(&[every("a", 3_600)]);
     assert_eq!(
         hourly.lines[0].interval(instant("2026-11-21T09:30:00Z")),
         Some(SignedDuration::from_hours(1))
@@ -204,7 +204,7 @@ fn reordering_is_nothing_and_renaming_is_a_new_series() {
     schedule.backup.push(schedule.backup[0].clone());
     schedule.backup[1].name = "other".to_owned();
     let runs = |schedule: &Schedule| {
-        let timetable = Timetable::new(std::slice::from_ref(schedule)).unwrap();
+        let timetable = Timetable::new(std::slice::from_ref(schedule));
         let at = instant("2026-11-21T06:00:00Z");
         timetable.lines.iter().map(|line| (line.run(at), line.switch())).collect::<BTreeSet<_>>()
     };

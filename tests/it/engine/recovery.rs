@@ -7,7 +7,7 @@ use tidekeeper::clock::{Clock, TestClock};
 use tidekeeper::engine::guards::OpenAttempts;
 use tidekeeper::engine::ledger;
 use tidekeeper::engine::run::{End, RunId, Started};
-use tidekeeper::engine::work::{Action, Status};
+use tidekeeper::engine::work::{Action, Grade};
 use tidekeeper::error::Kind;
 use tidekeeper::vault::Vault;
 use tidekeeper::vault::layout::{self, BackupRef};
@@ -26,7 +26,7 @@ async fn a_commit_whose_answer_was_lost_is_a_backup() {
     let (_, record) = cli.run(&order).await.unwrap();
     let finished = record.finished().unwrap();
     assert_eq!(record.tries.len(), 1);
-    assert_eq!((finished.outcome, finished.status), (End::Succeeded, Some(Status::Suspect)));
+    assert_eq!((finished.outcome, finished.status), (End::Succeeded, Some(Grade::Suspect)));
     assert_eq!(finished.error.as_ref().unwrap().code, "undecided", "what happened is still told");
 }
 

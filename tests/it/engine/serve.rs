@@ -10,7 +10,7 @@ use tidekeeper::engine::host::LocalHost;
 use tidekeeper::engine::perform::Stop;
 use tidekeeper::engine::serve::Options;
 use tidekeeper::engine::views::Filter;
-use tidekeeper::engine::work::{Action, Attempt, Order, Outcome, Status, Work, Workshop};
+use tidekeeper::engine::work::{Action, Attempt, Done, Grade, Order, Work, Workshop};
 use tidekeeper::engine::{Engine, Parts};
 use tidekeeper::error::Result;
 use tidekeeper::task::{Limits, Progress, Spool, Task};
@@ -29,8 +29,8 @@ impl Work for Nothing {
         &self.0
     }
 
-    async fn run(&self, _task: &Task, _attempt: &Attempt) -> Result<Outcome> {
-        Ok(Outcome { status: Status::Succeeded, summary: String::new(), detail: Value::Null })
+    async fn run(&self, _task: &Task, _attempt: &Attempt) -> Result<Done> {
+        Ok(Done { status: Grade::Succeeded, summary: String::new(), detail: Value::Null })
     }
 }
 
@@ -50,7 +50,7 @@ async fn serving_keeps_schedules_and_stops_when_asked() {
     let spool = Spool::new(&Limits::default(), clock.clone()).unwrap();
     let mut parts = Parts::new(vault, Arc::new(Bench), Arc::new(host), spool);
     parts.schedules = vec![every("a", 1)];
-    let engine = Engine::new(parts).unwrap();
+    let engine = Engine::new(parts);
     let stop = CancellationToken::new();
     let options = Options { take_over: false, grace: Duration::from_secs(5) };
     let serving = tokio::spawn({

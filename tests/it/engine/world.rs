@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tidekeeper::clock::{Clock, SharedClock, TestClock};
+use tidekeeper::config::units::Zone;
 use tidekeeper::config::{Missed, Retention, Schedule, Series, SourceName, When};
 use tidekeeper::engine::daemon::Daemon;
 use tidekeeper::engine::host::{Fate, Holder, Host};
@@ -16,7 +17,7 @@ use tidekeeper::engine::perform::Stop;
 use tidekeeper::engine::request::Ask;
 use tidekeeper::engine::run::{Record, RunId};
 use tidekeeper::engine::switches::{self, Position};
-use tidekeeper::engine::work::{Action, Attempt, Order, Outcome, Status, Work, Workshop};
+use tidekeeper::engine::work::{Action, Attempt, Done, Grade, Order, Work, Workshop};
 use tidekeeper::engine::{Engine, Parts};
 use tidekeeper::error::{Error, Kind, Result};
 use tidekeeper::task::{Limits, Progress, Spool, Task};
@@ -117,7 +118,7 @@ impl World {
         let mut parts = Parts::new(vault, Arc::new(workshop), Arc::new(host), spool);
         parts.limits = Arc::new(limits);
         parts.schedules = schedules;
-        let engine = Engine::new(parts).unwrap();
+        let engine = Engine::new(parts);
         Process { id, engine, alive: self.alive.clone() }
     }
 
@@ -292,7 +293,7 @@ impl Work for Scripted {
         self.order.action == Action::Retention
     }
 
-    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn run(&self, task: &Task, attempt: &Attempt) -> Result<Done> {
         let source = self.order.source.as_ref().map(SourceName::as_str).unwrap_or("none").to_owned();
         self.script.begun.lock().unwrap().push(format!("{}#{}", self.order, attempt.number));
         let _count = Count::up(&self.script, &source);
@@ -326,7 +327,7 @@ impl Work for Scripted {
         if attempt.backup.is_some() {
             task.guard(commit(&self.vault, attempt, manifest::Status::Complete)).await?;
         }
-        Ok(Outcome { status: Status::Succeeded, summary: "done".to_owned(), detail: Value::Null })
+        Ok(Done { status: Grade::Succeeded, summary: "done".to_owned(), detail: Value::Null })
     }
 }
 
@@ -382,13 +383,13 @@ pub fn every(name: &str, seconds: u64) -> Schedule {
 }
 
 pub fn cron(name: &str, text: &str, zone: &str) -> Schedule {
-    Schedule { time_zone: zone.to_owned(), ..schedule(name, When::Cron(text.to_owned())) }
+    Schedule { time_zone: zone.parse().unwrap(), ..schedule(name, When::Cron(text.parse().unwrap())) }
 }
 
 fn schedule(name: &str, when: When) -> Schedule {
     Schedule {
         source: source(name),
-        time_zone: "UTC".to_owned(),
+        time_zone: Zone::default(),
         backup: vec![Series {
             name: "main".to_owned(),
             when,

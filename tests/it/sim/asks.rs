@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::json;
-use tidekeeper::app::{MarkParams, ScrubParams, Verify};
+use tidekeeper::app::{Mark, Named, ScrubParams};
 use tidekeeper::engine::request::Ask;
 use tidekeeper::engine::work::{Action, Order};
 use tidekeeper::vault::layout::BackupRef;
@@ -31,19 +31,19 @@ pub fn restore(backup: BackupRef) -> Order {
 }
 
 pub fn verify(backup: BackupRef) -> Order {
-    Verify::order(backup)
+    Named::order(Action::Verify, backup)
 }
 
 pub fn hold(backup: BackupRef, until: Option<Timestamp>) -> Order {
-    MarkParams { backup, reason: Some("an audit".to_owned()), until }.order(Action::Hold)
+    Mark::hold(backup, "an audit".to_owned(), until)
 }
 
 pub fn unhold(backup: BackupRef) -> Order {
-    MarkParams { backup, reason: None, until: None }.order(Action::Unhold)
+    Named::order(Action::Unhold, backup)
 }
 
 pub fn accept(backup: BackupRef) -> Order {
-    MarkParams { backup, reason: None, until: None }.order(Action::Accept)
+    Named::order(Action::Accept, backup)
 }
 
 pub fn retention() -> Order {

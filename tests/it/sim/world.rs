@@ -11,12 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use tidekeeper::app::App;
 use tidekeeper::clock::{Clock, SharedClock, TestClock};
 use tidekeeper::config::node::{Node, Span, Value};
+use tidekeeper::config::units::Zone;
 use tidekeeper::config::{Config, Entry, Missed, Place, Retention, Schedule, Series, When};
 use tidekeeper::engine::daemon::Daemon;
 use tidekeeper::engine::executor::{Executor, InProcess};
 use tidekeeper::engine::request::Ask;
 use tidekeeper::engine::run::RunId;
-use tidekeeper::engine::work::{Attempt, Outcome, Work};
+use tidekeeper::engine::work::{Attempt, Done, Work};
 use tidekeeper::engine::{Engine, Parts};
 use tidekeeper::error::Result;
 use tidekeeper::task::{Limits, Spool, Task};
@@ -110,7 +111,7 @@ impl std::fmt::Debug for Told {
 
 #[async_trait]
 impl Executor for Told {
-    async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Outcome> {
+    async fn execute(&self, work: &dyn Work, task: &Task, attempt: &Attempt) -> Result<Done> {
         let _working = self.truth.works(attempt, work.order().action, &self.gate);
         InProcess.execute(work, task, attempt).await
     }
@@ -120,7 +121,7 @@ fn schedule(dice: &mut Dice) -> Schedule {
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     Schedule {
         source: source("a"),
-        time_zone: "UTC".to_owned(),
+        time_zone: Zone::default(),
         backup: vec![Series {
             name: "main".to_owned(),
             when: When::Every(INTERVAL),
@@ -236,7 +237,7 @@ impl World {
             store_clock: app.store_clock.clone(),
             ..parts
         });
-        Process { gate, app, engine: engine.expect("an engine") }
+        Process { gate, app, engine }
     }
 
     /// The store as a process has it: its bug, if one is planted; parts; the gate; the oracle; memory.

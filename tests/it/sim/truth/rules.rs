@@ -6,10 +6,10 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
 use tidekeeper::clock::Clock;
-use tidekeeper::engine::recovery::MARGIN;
 use tidekeeper::engine::run::{End, Finished, RunId, Started};
 use tidekeeper::engine::work::Action;
 use tidekeeper::vault::codec::Hasher;
+use tidekeeper::vault::hold::MARGIN;
 use tidekeeper::vault::layout::{self, BackupRef, LeaderKey, Mark, Marker};
 use tidekeeper::vault::manifest::{Manifest, Status};
 use tidekeeper::vault::marks::{Decree, Tombstone, Verdict};
@@ -261,11 +261,10 @@ impl Facts {
     pub(super) fn judge_loading(&mut self, new: &Loader) {
         let now = self.clocks.time.monotonic();
         let jumped = self.last_jump.is_some_and(|jump| now < jump + Duration::from_secs(3_600));
-        let margin = Duration::from_secs(MARGIN.as_secs() as u64);
         let other = self
             .loaders
             .values()
-            .find(|other| other.target == new.target && !other.by.is_dead() && now < other.until + margin);
+            .find(|other| other.target == new.target && !other.by.is_dead() && now < other.until + MARGIN);
         if let Some(other) = other.filter(|_| !jumped) {
             let run = other.run.clone();
             self.complain(format!("runs {run} and {} load into {} at the same time", new.run, new.target));
