@@ -16,8 +16,16 @@ pub const NOTHING: &str = "-";
 
 /// A view as the document that is printed.
 pub fn of(view: &impl Serialize) -> Result<Value> {
-    serde_json::to_value(view)
-        .map_err(|cause| Error::new(Kind::Internal, "writing the answer as JSON", &cause).caused_by(cause))
+    serde_json::to_value(view).map_err(unwritable)
+}
+
+/// A view as the text of the document, with the line's end.
+pub fn written(view: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(view).map(|text| text + "\n").map_err(unwritable)
+}
+
+fn unwritable(cause: serde_json::Error) -> Error {
+    Error::new(Kind::Internal, "writing the answer as JSON", &cause).caused_by(cause)
 }
 
 /// The document of a list (`json!` would copy each of its items).
