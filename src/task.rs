@@ -17,6 +17,10 @@ pub mod spool;
 
 pub use spool::Spool;
 
+/// How long after its deadline a task may still be at work, though nobody knows whether its process lives: by then its own
+/// deadline has ended it, even if its machine was slow to wake up. What it held or claimed is free from then on.
+pub const MARGIN: Duration = Duration::from_secs(15 * 60);
+
 /// What a piece of work gets. Clones are the same task.
 #[derive(Clone, Debug)]
 pub struct Task {

@@ -31,7 +31,7 @@ const PAGE: usize = 1_000;
 
 /// Lists the catalog.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
-    let mut backups = match context.remote()? {
+    let backups = match context.remote()? {
         Some(remote) => ask(&args, &remote).await?,
         None => {
             let views = list(&args, context).await?;
@@ -42,7 +42,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
             views.iter().map(document::of).collect::<Result<_>>()?
         }
     };
-    backups.retain(|backup| args.all || document::text(backup, "/status") != "abandoned");
     let text = if context.globals.json { String::new() } else { text(&backups, &context.look) };
     Ok(Outcome::done(document::list("backups", backups), text))
 }
@@ -71,10 +70,12 @@ async fn ask(args: &Args, remote: &Remote<'_>) -> Result<Vec<Value>> {
         let page = remote.get("v1/backups", &query).await?;
         backups.extend_from_slice(document::items(&page, "/backups"));
         match document::text(&page, "/next") {
-            "" => return Ok(backups),
+            "" => break,
             next => after = Some(next.to_owned()),
         }
     }
+    backups.retain(|backup| args.all || document::text(backup, "/status") != "abandoned");
+    Ok(backups)
 }
 
 fn text(backups: &[Value], look: &Look) -> String {

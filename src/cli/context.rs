@@ -137,7 +137,7 @@ impl Context {
             let (config, wrong) = read_config(file, config::load_vault)?;
             if let Some(error) = wrong {
                 let error =
-                    error.hint("this needs the vault alone, and goes on; `serve` and `backup` would not");
+                    error.hint("this goes on with the vault alone, without schedules and their deadlines; `serve` does not");
                 eprint!("{}", outcome::warning(&error, &self.look));
             }
             Ok(config)

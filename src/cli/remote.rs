@@ -112,7 +112,7 @@ impl<'a> Remote<'a> {
 
     /// What a daemon answers; where that takes long it is said who is waited for.
     async fn retried<F: Future<Output = Result<Value>>>(&self, send: impl FnMut() -> F) -> Result<Value> {
-        let tell = || tracing::warn!(server = %self.base, "the daemon does not answer; waiting");
+        let tell = || tracing::warn!(server = %self.base, "the daemon has not answered yet; waiting");
         aloud(&*self.context.clock, self.persist(send), tell).await
     }
 

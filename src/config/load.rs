@@ -231,8 +231,9 @@ impl Loader<'_> {
     }
 }
 
-/// The parts of the file that every command needs.
-const VITAL: [&str; 4] = ["vault", "encryption", "limits", "api"];
+/// The parts of the file without which the vault can be read all the same. A key that is none of them may be a misspelt
+/// `encryption`.
+const SPARE: [&str; 4] = ["sources", "targets", "schedules", "runbooks"];
 
 /// Whether a problem stands in the way of every command.
 fn is_vital(problem: &Problem, root: &Node) -> bool {
@@ -241,7 +242,7 @@ fn is_vital(problem: &Problem, root: &Node) -> bool {
         None | Some("") => part_of(root, &problem.span),
         named => named,
     };
-    part.is_none_or(|part| VITAL.contains(&part))
+    part.is_none_or(|part| !SPARE.contains(&part))
 }
 
 /// The key of the file below which a place is: what is wrong with text has no path of keys.

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::run::RunId;
 use crate::error::{Error, Kind, Result};
+use crate::task::MARGIN;
 use crate::vault::Vault;
 use crate::vault::decide::{Deciding, Decision, decide, read_json};
-use crate::vault::hold::MARGIN;
 use crate::vault::layout;
 use crate::vault::store::list_all;
 
@@ -52,7 +52,10 @@ impl Claim {
 
     /// What one is told that waited for another: what it was to replace is not what was looked at.
     pub fn overtook(&self) -> Error {
-        let why = format!("run {} restored into it at {}, after this was asked for", self.run, self.at);
+        let why = format!(
+            "run {} claimed it at {}, after this was asked for, and may have restored into it",
+            self.run, self.at
+        );
         let hint =
             "nothing was touched; look at what is there now, and plan the restore anew if it is still wanted";
         Error::new(Kind::Conflict, format!("claiming {}", self.label), why).hint(hint)

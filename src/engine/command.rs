@@ -87,6 +87,9 @@ impl Engine {
         }
         let request = request::submit(&self.0.vault, ask, false).await?;
         let mut looked = self.clock().monotonic();
+        if leadership.fence().is_none() {
+            progress.step("wait for the daemon that leads", self.clock().monotonic());
+        }
         loop {
             if let Some(fence) = leadership.fence() {
                 let job = Job::requested(&request, fence);
@@ -158,7 +161,7 @@ impl Engine {
 
 /// How a command ends that was stopped while another process does the run: that one does not stop by it.
 fn left(run: &RunId) -> Error {
-    let why = "only the waiting has ended: the run is another process's, and goes on there";
+    let why = "only the waiting has ended: the run is another process's, and goes on if that lives";
     Error::new(Kind::Conflict, format!("waiting for run {run}"), why)
         .hint(format!("`tidekeeper runs cancel {run}` ends it, `tidekeeper runs watch {run}` follows it"))
 }

@@ -335,7 +335,7 @@ pub async fn regard(vault: &Vault, host: &dyn Host) -> Result<Option<(Generation
     let entries = list_all(vault.store.as_ref(), layout::LEADERS).await?;
     let Some(leader) = newest_of(vault, &entries).await? else { return Ok(None) };
     let fate = match host.fate(&leader.holder) {
-        Fate::Unknown if is_silent(leader.generation, &entries, vault.clock.now()) => Fate::Gone,
+        Fate::Unknown if left_open(leader.generation, &entries, vault.store.now().await?) => Fate::Gone,
         known => known,
     };
     Ok(Some((leader, fate)))
@@ -352,8 +352,8 @@ async fn newest_of(vault: &Vault, entries: &[Entry]) -> Result<Option<Generation
     }
 }
 
-/// Whether a question has no answer for longer than a follower waits.
-fn is_silent(generation: u64, entries: &[Entry], now: Timestamp) -> bool {
+/// Whether a question has had no answer for longer than a follower waits, at `now` by the store's clock.
+fn left_open(generation: u64, entries: &[Entry], now: Timestamp) -> bool {
     let is_open = |entry: &Entry| match layout::leader_key(&entry.key) {
         Some(LeaderKey::Asked(n, nonce)) if n == generation => {
             let answer = layout::leader_answered(n, nonce);

@@ -17,10 +17,9 @@ use super::perform::Reason;
 use super::run::{End, Failure, Finished, RunId, Started, retry_at};
 use super::work::{Action, Done, Grade, Order};
 use crate::error::{Error, Kind, Result};
-use crate::task::Step;
+use crate::task::{MARGIN, Step};
 use crate::vault::abandon::abandon;
 use crate::vault::decide::{Decision, set_aside};
-use crate::vault::hold::MARGIN;
 use crate::vault::layout;
 use crate::vault::manifest::{self, Manifest};
 

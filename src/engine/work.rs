@@ -67,7 +67,8 @@ impl Action {
         self == Action::Backup
     }
 
-    fn occupies_source(self) -> bool {
+    /// Whether nothing else may be done to the source meanwhile that does so too.
+    pub fn occupies_source(self) -> bool {
         matches!(self, Action::Backup | Action::Restore | Action::Drill)
     }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::stream::TryChunksError;
 use futures_util::{Stream, StreamExt, TryFutureExt, TryStreamExt, stream};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Vault;
@@ -29,8 +30,8 @@ pub use self::read::{inspect, missing_among, missing_objects, named_objects, not
 pub use self::resolve::{baseline, latest};
 pub use self::row::{Marks, Proven, Row, Summary};
 
-/// How many objects one task reads, and how many tasks read at the same time: parsing ten thousand manifests keeps every
-/// core busy, not one, and no more than 128 of them, of 64 KiB at most, are in memory.
+/// How many objects one task reads, and how many tasks read at the same time, over all listings of a process: parsing ten
+/// thousand manifests keeps every core busy, not one, and no more than 128 bodies are in memory.
 const BATCH: usize = 16;
 const BATCHES: usize = 8;
 
@@ -39,6 +40,7 @@ const BATCHES: usize = 8;
 pub struct Catalog {
     vault: Vault,
     seen: Arc<Mutex<HashMap<Key, Seen>>>,
+    reading: Arc<Semaphore>,
 }
 
 /// What a listing found.
@@ -101,7 +103,7 @@ type Found = (Entry, Result<Option<Content>>);
 impl Catalog {
     /// The catalog of `vault`; nothing is read yet.
     pub fn new(vault: &Vault) -> Self {
-        Catalog { vault: vault.clone(), seen: Arc::default() }
+        Catalog { vault: vault.clone(), seen: Arc::default(), reading: Arc::new(Semaphore::new(BATCHES)) }
     }
 
     /// Lists the backups of one source, or of all.
@@ -155,7 +157,12 @@ impl Catalog {
         let known: Vec<_> = batch.iter().map(|entry| self.known(room, entry)).collect();
         let unknown = batch.iter().zip(&known).filter(|(_, known)| known.is_none());
         let keys: Vec<Key> = unknown.map(|(entry, _)| entry.key.clone()).collect();
-        let mut bodies = self.vault.store.get_all(&keys).await.into_iter();
+        let _permit = self.reading.acquire().await.expect("never closed");
+        let mut bodies = match keys.as_slice() {
+            [] => Vec::new(),
+            keys => self.vault.store.get_all(keys).await,
+        }
+        .into_iter();
         let found = |(entry, known): (Entry, Option<Content>)| {
             let content = match known {
                 Some(content) => Ok(Some(content)),

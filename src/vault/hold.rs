@@ -4,8 +4,6 @@
 //! deadline, and a backup that uses another's data holds that one until its own manifest is there. Why a hold and a
 //! deletion can never both succeed is shown at [`fate::object`].
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::Vault;
@@ -15,11 +13,7 @@ use super::layout::{self, BackupRef, Marker};
 use super::marks::Hold;
 use super::store::{Key, list_all};
 use crate::error::{Error, Kind, Result};
-use crate::task::Task;
-
-/// How long after its deadline a run's hold lasts, its attempt may be closed, and its claim be passed over, though nobody
-/// knows whether its process lives: by then its own deadline has ended it, even if its machine was slow to wake up.
-pub const MARGIN: Duration = Duration::from_secs(15 * 60);
+use crate::task::{MARGIN, Task};
 
 /// A hold that its owner ends with [`release`](Held::release). Dropped instead, it ends at its own time, so that a
 /// process that dies keeps the backup no longer than its run could have lasted.

@@ -23,7 +23,7 @@ pub struct LeaderView {
     pub pid: u32,
     /// When it won.
     pub since: Timestamp,
-    /// Whether it lives; absent where nobody can tell: it runs where we cannot look, and nobody asked it.
+    /// Whether it lives; absent where nobody can tell: it runs where we cannot look, and left no question open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alive: Option<bool>,
 }
@@ -47,16 +47,24 @@ impl LeaderView {
 
 impl Engine {
     /// Who leads, and what is wrong about that where schedules wait for it.
-    pub(super) async fn leader(
-        &self,
-        unreadable: &mut Vec<Error>,
-    ) -> Result<(Option<LeaderView>, Vec<Advice>)> {
+    pub(super) async fn leader(&self) -> Result<(Option<LeaderView>, Vec<Advice>)> {
+        let mut unreadable = Vec::new();
         let read = regard(&self.0.vault, &*self.0.host).await;
-        let Some(found) = set_aside(read, unreadable)? else { return Ok((None, Vec::new())) };
+        let Some(found) = set_aside(read, &mut unreadable)? else {
+            return Ok((None, unreadable.iter().map(hidden).collect()));
+        };
         let leader = found.map(|(leader, fate)| LeaderView::of(leader, fate));
         let missed = nobody_leads(leader.as_ref()).filter(|_| !self.0.timetable.lines.is_empty());
         Ok((leader, missed.into_iter().collect()))
     }
+}
+
+/// What to say of a newest generation that cannot be read. It must never be deleted: its number would be won again, and
+/// whoever led by it before would not see that somebody else does.
+fn hidden(unreadable: &Error) -> Advice {
+    let advice =
+        "bring back the object's earlier version, and do not delete it: until it can be read nobody leads";
+    Advice { what: unreadable.to_string(), advice: advice.to_owned() }
 }
 
 /// What to say where it is known that nobody leads.
@@ -64,7 +72,9 @@ fn nobody_leads(last: Option<&LeaderView>) -> Option<Advice> {
     let last = match last {
         None => "nobody ever led this vault".to_owned(),
         Some(LeaderView { alive: Some(false), host, pid, since, .. }) => {
-            format!("the last was process {pid} of {host}, which led since {since} and is gone")
+            format!(
+                "the last was process {pid} of {host}, which led since {since} and is gone or does not answer"
+            )
         }
         Some(_) => return None,
     };

@@ -16,6 +16,7 @@ use crate::engine::run::{RunId, State};
 use crate::engine::switches::{self, CONFIGURATION, Position, Switch};
 use crate::engine::work::Action;
 use crate::error::{Error, Kind, Result};
+use crate::task::MARGIN;
 use crate::vault::catalog::{Listing, Proven, Row};
 use crate::vault::layout::BackupRef;
 use crate::vault::manifest::Status;
@@ -123,7 +124,7 @@ impl Engine {
         // A run that cannot be read was begun, and nobody knows which it is.
         let overdue = if runs.is_empty() { self.overdue(&switches, &all_runs) } else { Vec::new() };
         unreadable.extend(runs);
-        let (leader, mut problems) = self.leader(&mut unreadable).await?;
+        let (leader, mut problems) = self.leader().await?;
         problems.extend(unreadable.iter().map(Advice::of));
         let whole = self.0.sources.iter().map(|source| self.newest_whole(listing.of(source)));
         let whole: Vec<Whole> =
@@ -142,17 +143,24 @@ impl Engine {
         Ok(StatusView { leader, sources: views, problems })
     }
 
-    /// What should have begun a while ago and did not, though nothing occupies its source. From where the leader cannot be
-    /// seen this is how its death shows.
+    /// What should have begun a while ago and did not, though nothing occupies its source: from where the leader cannot be
+    /// seen this is how its death shows. A series that is due more often than that, or skips what it missed, has nothing
+    /// overdue; there the age of the newest backup tells.
     fn overdue(&self, switches: &BTreeMap<String, Switch>, runs: &[RunView]) -> Vec<Due> {
         let now = self.clock().now();
         let mut history = History::default();
         history.note_switches(&self.0.timetable, switches);
         let mut due = candidates(now, &self.0.timetable, &history);
+        // What a dead process left open occupies its source until it may be closed, and no longer.
+        let occupies = |run: &RunView| {
+            let lasts = run.deadline.is_none_or(|deadline| now <= deadline + MARGIN);
+            run.state == State::Running && run.action.occupies_source() && lasts
+        };
         let served = |due: &Due, run: &RunView| {
-            run.run == due.run || (run.state == State::Running && run.source == due.order.source)
+            run.run == due.run || (run.source == due.order.source && occupies(run))
         };
         due.retain(|due| due.start_at + OVERDUE <= now && !runs.iter().any(|run| served(due, run)));
+        due.retain(|due| due.order.source.as_ref().is_none_or(|source| !self.0.timetable.suspends(source)));
         due
     }
 
@@ -225,7 +233,7 @@ impl Facts<'_> {
         let mut say = |what: String, advice: String| problems.push(Advice { what, advice });
         let source = &view.source;
         match (&view.last_good, self.longest_age()) {
-            (None, _) => say("there is no good backup".into(), format!("tidekeeper backup {source}")),
+            (None, _) => say(self.whole.none(), format!("tidekeeper backup {source}")),
             (Some(good), Some(longest)) if self.now.duration_since(good.at) > longest => say(
                 format!("the newest good backup is of {}, more than {INTERVALS} intervals ago", good.at),
                 format!("look why: tidekeeper runs, tidekeeper check; then tidekeeper backup {source}"),
@@ -233,12 +241,12 @@ impl Facts<'_> {
             _ => {}
         }
         if self.lines.is_empty() {
-            let advice =
-                format!("add schedules/{source}.yaml, and `schedules: schedules/` if it is not there");
+            let advice = format!("add a `backup` series to its schedule, the file with `source: {source}`");
             say("it has no schedule: it is never backed up by itself".to_owned(), advice);
         }
         if let Some(due) = self.overdue {
-            let advice = "see that a daemon leads: `tidekeeper serve`, and its log";
+            let advice = "see that a daemon leads, and has a place for it (`limits.concurrent_runs`): its log, \
+                          `tidekeeper runs --state running`";
             say(format!("the {} due at {} was not begun", due.order.action, due.due_at), advice.to_owned());
         }
         // One that was refused did what it should: nothing, until somebody confirms.

@@ -18,6 +18,16 @@ pub(super) struct Whole<'a> {
     pub lost: Vec<Advice>,
 }
 
+impl Whole<'_> {
+    /// What to say where none was found.
+    pub(super) fn none(&self) -> String {
+        match self.lost.len() {
+            0 => "there is no good backup".to_owned(),
+            looked_at => format!("none of the newest {looked_at} backups that look good is whole"),
+        }
+    }
+}
+
 impl Engine {
     /// Looks for the newest good backup among `rows`, which come newest first, of which no object is missing.
     pub(super) async fn newest_whole<'a>(
@@ -36,6 +46,9 @@ impl Engine {
                 },
                 // Deleted since it was listed.
                 Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Unsupported) => {
+                    whole.lost.push(lost(row, error.why(), 0));
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -120,7 +120,7 @@ impl S3Store {
     {
         let tell = || {
             if !self.0.silent.swap(true, Ordering::Relaxed) {
-                tracing::warn!(doing, "the vault does not answer; waiting, and asking again");
+                tracing::warn!(doing, "the vault has not answered yet; waiting, and asking again");
             }
         };
         let answer = aloud(&*self.0.clock, self.persist(doing, bytes, call), tell).await;

@@ -184,8 +184,7 @@ async fn status_says_what_is_wrong_and_what_to_do() {
 async fn a_source_without_a_schedule_is_told() {
     let cli = Cli::of_redis("redis://127.0.0.1:1");
     cli.run(&["init"]).await.exits(0);
-    let words =
-        "redis-main: it has no schedule: it is never backed up by itself\n  add schedules/redis-main.yaml";
+    let words = "redis-main: it has no schedule: it is never backed up by itself\n  add a `backup` series";
     let with = cli.run(&["status"]).await.exits(0).stdout;
     assert!(!with.contains(words), "{with}");
     std::fs::remove_file(cli.path("schedules/redis.yaml")).expect("it is there");
@@ -219,7 +218,7 @@ async fn a_typo_beside_the_vault_stops_only_what_needs_it() {
     let (_server, cli, backups) = with_backups(1).await;
     cli.write("schedules/redis.yaml", "sorce: redis-main\n");
     cli.edit("redis: {", "redis: { password: \"${NOBODY_SET_THIS}\",");
-    let words = ["schedules/redis.yaml:1:1: sorce: unknown key", "NOBODY_SET_THIS", "needs the vault alone"];
+    let words = ["schedules/redis.yaml:1:1: sorce: unknown key", "NOBODY_SET_THIS", "with the vault alone"];
     let backup = backups[0].as_str();
     for args in [
         &["backups"][..],

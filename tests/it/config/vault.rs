@@ -25,7 +25,6 @@ fn mistakes_beside_the_vault_are_told() {
         ),
         ("sources:\n  - { name: a, redis: { url: '${NOBODY}' } }", "no variable NOBODY"),
         ("targets:\n  - { name: a, name: b }", "`name` was given in line 3 already"),
-        ("sorces: []", "did you mean `sources`?"),
         ("schedules: nowhere/", "cannot read"),
     ] {
         let told = told(&format!("{VAULT}{text}\n")).unwrap_or_else(|| panic!("{text} stops everybody"));
@@ -43,6 +42,7 @@ fn what_may_be_about_the_vault_stops_everybody() {
         "vault: { fs: { path: v } }\nsources: [",
         "vault: { fs: { path: v } }\nencryption: { recipients: ['${NOBODY}'] }",
         "vault: { fs: { path: v } }\nlimits: { spool_max: 1 }",
+        "vault: { fs: { path: v } }\nencrypton: { recipients: [] }",
     ] {
         assert_eq!(told(text), None, "{text}");
     }

@@ -10,6 +10,8 @@ use tidekeeper::engine::switches::Position;
 use tidekeeper::engine::views::Filter;
 use tidekeeper::engine::work::Action;
 use tidekeeper::error::Kind;
+use tidekeeper::vault::layout;
+use tidekeeper::vault::store::{Create, Store};
 
 use super::world::{Act, Process, World, ask, cron, every, instant, source};
 
@@ -153,6 +155,30 @@ async fn a_backup_that_was_due_and_not_begun_is_told_from_anywhere() {
     let next = process("there", Missed::RunOnce);
     world.pass([&mut Daemon::new(&next.engine, true)], 3).await;
     assert_eq!(late(&asker).await, None);
+    next.kill();
+
+    world.act("a", Act::Take(Duration::from_secs(86_400)));
+    world.clock.sleep(Duration::from_secs(6 * 3600)).await;
+    let doomed = process("doomed", Missed::RunOnce);
+    world.pass([&mut Daemon::new(&doomed.engine, true)], 3).await;
+    doomed.kill();
+    assert_eq!(late(&asker).await, None, "it was begun");
+    world.clock.sleep(Duration::from_secs(6 * 3600)).await;
+    let told = late(&asker).await;
+    assert_eq!(
+        told.unwrap(),
+        "the backup due at 2026-11-22T12:00:00Z was not begun",
+        "it died in the one before"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_cannot_be_read_must_not_be_deleted() {
+    let world = World::new();
+    assert_eq!(world.store.create(&layout::leader(1), "{".into()).await.unwrap(), Create::Created);
+    let status = world.process("asker", vec![every("a", 60)]).engine.status().await.unwrap();
+    assert!(status.leader.is_none());
+    assert!(status.problems[0].advice.contains("do not delete it"), "{:?}", status.problems);
 }
 
 #[tokio::test(start_paused = true)]
