@@ -2,7 +2,7 @@
 """Measures Tidekeeper's Redis work beside what people use today, in one run, and prints a table and JSON.
 
 Every figure is a ratio against a peer on the same machine, the same data and the same disk, alternating, median of
-the rounds; bars are those of the budgets in docs/architecture.md. Called by dev/bench; nothing here is a test.
+the rounds; docs/measurements.md says what each bar means. Called by dev/bench; nothing here is a test.
 """
 
 import argparse
