@@ -12,7 +12,7 @@
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,6 +48,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// enough not to be throttled.
 const GETS_IN_FLIGHT: usize = 64;
 
+/// How often it is told that no answer comes: a listing waits with many calls at once.
+const TOLD_EVERY_S: u64 = 60;
+
 /// How long a call may take that moves nothing, and the slowest transfer that still counts as one.
 const LIMIT: Duration = Duration::from_secs(30);
 const SLOWEST_BYTES_PER_S: u64 = 64 << 10;
@@ -62,8 +65,8 @@ struct Bucket {
     place: S3Place,
     clock: SharedClock,
     gets: Semaphore,
-    /// Whether somebody was told that it does not answer.
-    silent: AtomicBool,
+    /// When it was last told that no answer comes, in seconds of the monotonic clock; 0: never.
+    told: AtomicU64,
 }
 
 impl S3Store {
@@ -88,7 +91,7 @@ impl S3Store {
             place: place.clone(),
             clock,
             gets: Semaphore::new(GETS_IN_FLIGHT),
-            silent: AtomicBool::new(false),
+            told: AtomicU64::new(0),
         }))
     }
 
@@ -112,22 +115,19 @@ impl S3Store {
         }
     }
 
-    /// As [`persist`](Self::persist), for what is answered in a moment: where it is not, one of all who wait says so, once
-    /// until the store answers again.
+    /// As [`persist`](Self::persist), for what is answered in a moment: where it is not, one of all who wait says so.
     async fn repeat<T, F>(&self, doing: &str, bytes: u64, call: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
         let tell = || {
-            if !self.0.silent.swap(true, Ordering::Relaxed) {
+            let (now, last) = (self.0.clock.monotonic().as_secs(), self.0.told.load(Ordering::Relaxed));
+            let due = last == 0 || now >= last + TOLD_EVERY_S;
+            if due && self.0.told.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 tracing::warn!(doing, "the vault has not answered yet; waiting, and asking again");
             }
         };
-        let answer = aloud(&*self.0.clock, self.persist(doing, bytes, call), tell).await;
-        if answer.is_ok() {
-            self.0.silent.store(false, Ordering::Relaxed);
-        }
-        answer
+        aloud(&*self.0.clock, self.persist(doing, bytes, call), tell).await
     }
 
     /// Makes a call that can be repeated, until it succeeds, fails for good, or [`TRIES`] are over.
