@@ -137,11 +137,6 @@ impl Timetable {
         Timetable { lines, suspended }
     }
 
-    /// Whether the schedule of `source` says that it is suspended.
-    pub fn suspends(&self, source: &SourceName) -> bool {
-        self.suspended.contains(source)
-    }
-
     /// The sources that have a schedule.
     pub fn sources(&self) -> BTreeSet<&SourceName> {
         self.lines.iter().map(|line| &line.source).collect()

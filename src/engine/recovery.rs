@@ -100,11 +100,7 @@ impl Ending {
 
     /// The manifest is there: the backup exists.
     fn committed(&self, manifest: &Manifest) -> Self {
-        let status = match manifest.status {
-            manifest::Status::Partial => Grade::Partial,
-            manifest::Status::Suspect => Grade::Suspect,
-            _ => Grade::Succeeded,
-        };
+        let status = Grade::of(manifest);
         Ending {
             outcome: End::Succeeded,
             status: Some(status),

@@ -16,6 +16,7 @@ use crate::config::SourceName;
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::layout::{BackupRef, RunId};
+use crate::vault::manifest::{Manifest, Status};
 
 /// What is done. Serialised in lower case; one that a newer build knows reads as `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -131,6 +132,17 @@ pub enum Grade {
     /// Something that a newer build knows.
     #[serde(other)]
     Other,
+}
+
+impl Grade {
+    /// What a backup that exists is worth as the end of a run.
+    pub fn of(manifest: &Manifest) -> Self {
+        match manifest.status {
+            Status::Partial => Grade::Partial,
+            Status::Suspect => Grade::Suspect,
+            _ => Grade::Succeeded,
+        }
+    }
 }
 
 /// What came of it.

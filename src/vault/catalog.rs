@@ -157,12 +157,7 @@ impl Catalog {
         let known: Vec<_> = batch.iter().map(|entry| self.known(room, entry)).collect();
         let unknown = batch.iter().zip(&known).filter(|(_, known)| known.is_none());
         let keys: Vec<Key> = unknown.map(|(entry, _)| entry.key.clone()).collect();
-        let _permit = self.reading.acquire().await.expect("never closed");
-        let mut bodies = match keys.as_slice() {
-            [] => Vec::new(),
-            keys => self.vault.store.get_all(keys).await,
-        }
-        .into_iter();
+        let mut bodies = self.bodies(&keys).await.into_iter();
         let found = |(entry, known): (Entry, Option<Content>)| {
             let content = match known {
                 Some(content) => Ok(Some(content)),
@@ -171,6 +166,14 @@ impl Catalog {
             (entry, content)
         };
         batch.into_iter().zip(known).map(found).collect()
+    }
+
+    async fn bodies(&self, keys: &[Key]) -> Vec<Result<Option<Bytes>>> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let _permit = self.reading.acquire().await.expect("never closed");
+        self.vault.store.get_all(keys).await
     }
 
     /// What is known of an object without reading it (again).

@@ -150,6 +150,8 @@ impl Engine {
         let now = self.clock().now();
         let mut history = History::default();
         history.note_switches(&self.0.timetable, switches);
+        // Where no daemon leads, nobody has flipped the switch of a schedule that was suspended since.
+        history.suspended.extend(self.0.timetable.suspended.iter().cloned());
         let mut due = candidates(now, &self.0.timetable, &history);
         // What a dead process left open occupies its source until it may be closed, and no longer.
         let occupies = |run: &RunView| {
@@ -160,7 +162,6 @@ impl Engine {
             run.run == due.run || (run.source == due.order.source && occupies(run))
         };
         due.retain(|due| due.start_at + OVERDUE <= now && !runs.iter().any(|run| served(due, run)));
-        due.retain(|due| due.order.source.as_ref().is_none_or(|source| !self.0.timetable.suspends(source)));
         due
     }
 

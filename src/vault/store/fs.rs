@@ -108,14 +108,14 @@ impl Store for FsStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>> {
-        let (root, key) = (self.0.clone(), key.clone());
-        self.run(format!("reading {key}"), move |_| Ok(root.get(&key))).await?
+        let key = key.clone();
+        self.run(format!("reading {key}"), move |root| Ok(root.get(&key))).await?
     }
 
     /// One thread reads them all: to hand each to a thread of its own takes longer than to read it.
     async fn get_all(&self, keys: &[Key]) -> Vec<Result<Option<Bytes>>> {
-        let (root, wanted) = (self.0.clone(), keys.to_vec());
-        let read = move |_: &Root| Ok(wanted.iter().map(|key| root.get(key)).collect());
+        let wanted = keys.to_vec();
+        let read = move |root: &Root| Ok(wanted.iter().map(|key| root.get(key)).collect());
         match self.run("reading small objects".to_owned(), read).await {
             Ok(found) => found,
             // What is wrong with the whole directory is wrong with each of them.

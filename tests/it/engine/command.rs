@@ -62,10 +62,7 @@ async fn the_daemon_leaves_alone_what_a_command_does_itself() {
     world.act("a", Act::Hang);
     let cli = world.process("cli", vec![]);
     let order = ask(Action::Backup, "a", Some("k"));
-    tokio::select! {
-        _ = cli.run(&order) => panic!("it hangs"),
-        () = world.clock.sleep(Duration::from_secs(2)) => {}
-    }
+    cli.begin(&order, world.clock.sleep(Duration::from_secs(2))).await;
     cli.kill();
     let process = world.process("d", vec![]);
     let mut daemon = process.daemon();

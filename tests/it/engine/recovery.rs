@@ -39,10 +39,7 @@ async fn what_a_dead_process_left_is_closed_within_a_minute() {
     world.pass([&mut ticking], 5).await;
     let cli = world.process("cli", vec![]);
     let order = ask(Action::Backup, "a", None);
-    tokio::select! {
-        _ = cli.run(&order) => panic!("it hangs"),
-        () = world.pass([&mut ticking], 100) => {}
-    }
+    cli.begin(&order, world.pass([&mut ticking], 100)).await;
     assert!(world.records().await[0].1.finished().is_none(), "nobody closes what lives");
     cli.kill();
     world.pass([&mut ticking], 61).await;
@@ -60,10 +57,7 @@ async fn a_restore_that_died_names_what_it_may_have_left() {
     let cli = world.process("cli", vec![]);
     let mut order = ask(Action::Restore, "a", None);
     order.order.params = json!({ "backup": { "source": "b", "id": "20261121T050000Z-000000" } });
-    tokio::select! {
-        _ = cli.run(&order) => panic!("it hangs"),
-        () = world.clock.sleep(Duration::from_secs(5)) => {}
-    }
+    cli.begin(&order, world.clock.sleep(Duration::from_secs(5))).await;
     cli.kill();
     let daemon = world.process("d", vec![]);
     let mut ticking = daemon.daemon();
@@ -84,10 +78,7 @@ async fn nothing_is_closed_while_the_clock_looks_wrong() {
     world.pass([&mut ticking], 5).await;
     let cli = world.process("cli", vec![]);
     let order = ask(Action::Backup, "a", None);
-    tokio::select! {
-        _ = cli.run(&order) => panic!("it hangs"),
-        () = world.clock.sleep(Duration::from_secs(5)) => {}
-    }
+    cli.begin(&order, world.clock.sleep(Duration::from_secs(5))).await;
     world.jump(-3600);
     cli.kill();
     world.pass([&mut ticking], 300).await;
@@ -177,10 +168,7 @@ async fn one_look_at_all_runs_tells_who_wrote_what_is_old() {
     assert_eq!(world.clock.monotonic() - began, Duration::from_secs(20), "one listing for all of them");
     let cli = world.process("cli", vec![]);
     let order = ask(Action::Backup, "a", None);
-    tokio::select! {
-        _ = cli.run(&order) => panic!("it hangs"),
-        () = world.clock.sleep(Duration::from_secs(2)) => {}
-    }
+    cli.begin(&order, world.clock.sleep(Duration::from_secs(2))).await;
     let young = world.records().await[0].1.tries[0].started.backup().unwrap();
     assert_eq!(writers.liveness(&young).await.unwrap(), Liveness::Alive, "claimed after that look");
 }

@@ -192,6 +192,14 @@ impl Process {
         self.engine.run_once(ask, &Stop::default(), &Progress::default()).await
     }
 
+    /// Begins a command whose work hangs; it is given up where `until` ends.
+    pub async fn begin(&self, ask: &Ask, until: impl Future<Output = ()>) {
+        tokio::select! {
+            _ = self.run(ask) => panic!("it hangs"),
+            () = until => {}
+        }
+    }
+
     /// Somebody switches the schedule of a source.
     pub async fn switch(&self, name: &str, to: Position) {
         let switch = switches::of_schedule(&source(name));

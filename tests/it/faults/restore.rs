@@ -29,6 +29,27 @@ async fn stage(args: &[&str]) -> (RedisServer, RedisServer, Cli) {
     (source, target, cli)
 }
 
+/// The same with a target that takes its time to load, and a backup that makes it do so.
+async fn slow_stage() -> (RedisServer, RedisServer, Cli, String) {
+    let slow = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
+    let (source, target, cli) = stage(&slow).await;
+    say(&source, &["DEBUG", "POPULATE", "3000"]).await;
+    let backup = backed_up(&cli).await;
+    (source, target, cli, backup)
+}
+
+/// The hash of the plan that `args` ask for.
+async fn planned(cli: &Cli, args: &[&str]) -> String {
+    let plan = cli.run(&[args, &["--dry-run", "--json"]].concat()).await.exits(0).json();
+    plan["hash"].as_str().expect("a hash").to_owned()
+}
+
+/// Whether a server says `field` of itself.
+async fn reports(server: &RedisServer, field: &str) -> bool {
+    let info = redis_cmd(&["INFO"]).query_async::<String>(&mut server.connect().await).await;
+    info.expect("it answers").contains(field)
+}
+
 /// Neither the plan nor a confirmation lets it happen, and every answer says why.
 async fn is_refused(cli: &Cli, target: &RedisServer, backup: &str, words: &[&str]) {
     let before = target.digest().await;
@@ -116,23 +137,15 @@ async fn into_a_server_without_the_module() {
 
 #[tokio::test]
 async fn one_that_was_stopped_says_whether_the_target_was_touched() {
-    let slow = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
-    let (source, target, cli) = stage(&slow).await;
-    say(&source, &["DEBUG", "POPULATE", "3000"]).await;
-    let backup = backed_up(&cli).await;
+    let (_source, target, cli, backup) = slow_stage().await;
     let to = ["restore", &backup, "--to", "scratch"];
-    let plan = cli.run(&[&to[..], &["--dry-run", "--json"]].concat()).await.exits(0).json();
-    let hash = plan["hash"].as_str().expect("a hash");
-    let args = [&to[..], &["--confirm", hash]].concat();
+    let hash = planned(&cli, &to).await;
+    let args = [&to[..], &["--confirm", &hash]].concat();
     let mut command = cli.command(&args);
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let restore = command.spawn().expect("the binary is built");
     let id = restore.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-    wait_for("it loads", LONG, async || {
-        let info = redis_cmd(&["INFO"]).query_async::<String>(&mut target.connect().await).await;
-        info.expect("it answers").contains("loading:1")
-    })
-    .await;
+    wait_for("it loads", LONG, async || reports(&target, "loading:1").await).await;
     rustix::process::kill_process(id.expect("it runs"), rustix::process::Signal::INT).expect("it is ours");
     let ended = restore.wait_with_output().await.expect("it ends");
     let said = String::from_utf8(ended.stderr).expect("text");
@@ -148,29 +161,18 @@ async fn one_that_was_stopped_says_whether_the_target_was_touched() {
 
 #[tokio::test]
 async fn one_that_was_killed_says_how_the_target_is_freed() {
-    let slow = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
-    let (source, target, cli) = stage(&slow).await;
-    say(&source, &["DEBUG", "POPULATE", "3000"]).await;
-    let backup = backed_up(&cli).await;
+    let (source, target, cli, backup) = slow_stage().await;
     let to = ["restore", &backup, "--to", "scratch"];
-    let hash = async || {
-        let plan = cli.run(&[&to[..], &["--dry-run", "--json"]].concat()).await.json();
-        plan["hash"].as_str().expect("a hash").to_owned()
-    };
-    let confirmed = hash().await;
+    let confirmed = planned(&cli, &to).await;
     let mut command = cli.command(&[&to[..], &["--confirm", &confirmed]].concat());
     let mut restore = command.stderr(std::process::Stdio::null()).spawn().expect("the binary is built");
-    let is = async |field: &str| {
-        let info = redis_cmd(&["INFO"]).query_async::<String>(&mut target.connect().await).await;
-        info.expect("it answers").contains(field)
-    };
-    wait_for("it loads", LONG, async || is("loading:1").await).await;
+    wait_for("it loads", LONG, async || reports(&target, "loading:1").await).await;
     restore.kill().await.expect("it was running");
-    wait_for("it has loaded", LONG, async || is("loading:0").await).await;
-    assert!(is("role:slave").await);
+    wait_for("it has loaded", LONG, async || reports(&target, "loading:0").await).await;
+    assert!(reports(&target, "role:slave").await);
 
     is_refused(&cli, &target, &backup, &["is a replica of", "send `REPLICAOF NO ONE` to the target"]).await;
     say(&target, &["REPLICAOF", "NO", "ONE"]).await;
-    cli.run(&[&to[..], &["--confirm", &hash().await]].concat()).await.exits(0);
+    cli.run(&[&to[..], &["--confirm", &planned(&cli, &to).await]].concat()).await.exits(0);
     assert_eq!(target.digest().await, source.digest().await);
 }
