@@ -42,7 +42,7 @@ pub use self::upkeep::ScrubParams;
 pub use self::views::BackupView;
 
 /// Every kind of source there is. A new source is its folder and its line here.
-pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis];
+pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis, &source::mongodb::MongoDb];
 
 /// How long a run may take when neither its caller nor a schedule says.
 const AN_HOUR: Duration = Duration::from_secs(3_600);

@@ -10,18 +10,22 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::io::AsyncWrite;
 
 use crate::config::SourceName;
 use crate::config::node::{Node, Problem};
-use crate::error::Result;
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
+use crate::vault::layout::log::Position;
 use crate::vault::manifest::Omission;
 use crate::vault::reader::BackupReader;
-use crate::vault::writer::{BackupWriter, Capture};
+use crate::vault::timeline::writer::{Bounds, TimelineWriter};
+use crate::vault::writer::{BackupWriter, Capture, LogPoint};
 
 pub use crate::finding::{Finding, Severity};
 
+pub mod mongodb;
 pub mod redis;
 
 /// One kind of system: what `app.rs` lists, one line each.
@@ -37,16 +41,43 @@ pub trait Kind: Debug + Sync {
     fn configure(&self, name: &SourceName, part: &Node) -> Result<Box<dyn Configured>, Vec<Problem>>;
 
     /// The formats of `extract`, the default first.
-    fn formats(&self) -> &'static [&'static str];
+    fn formats(&self) -> &'static [Format];
 
-    /// Writes a backup's native files into `directory`, for the stock tools; needs no configuration.
+    /// Writes a backup in one of its formats, for the stock tools; needs no configuration. Where it goes fits the format.
     async fn extract(
         &self,
         from: &BackupReader,
-        format: &str,
-        directory: &Path,
+        format: &Format,
+        to: Outlet<'_>,
         task: &Task,
     ) -> Result<Vec<Extracted>>;
+
+    /// When the record at a position of its log was written; none for a log that does not tell.
+    fn moment(&self, _position: Position) -> Option<Timestamp> {
+        None
+    }
+
+    /// The last position that a record of this second, or of one before, can have; none for a log that does not tell.
+    fn position_at(&self, _moment: Timestamp) -> Option<Position> {
+        None
+    }
+}
+
+/// What `extract` can write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// What `--format` takes.
+    pub name: &'static str,
+    /// Whether it is one stream of bytes instead of files in a directory.
+    pub is_stream: bool,
+}
+
+/// Where `extract` writes to.
+pub enum Outlet<'a> {
+    /// An empty directory.
+    Directory(&'a Path),
+    /// A stream: a file or standard output.
+    Stream(&'a mut (dyn AsyncWrite + Send + Unpin)),
 }
 
 /// A source or target as configured.
@@ -75,6 +106,30 @@ pub trait Source: Debug + Send + Sync {
 
     /// Captures one slice into `out`; its steps have names of its own.
     async fn backup(&self, slice: &Slice, task: &Task, out: &BackupWriter) -> Result<Capture>;
+
+    /// How its log is to be followed; none: it keeps none, or nobody wants it followed.
+    fn timeline(&self) -> Option<Bounds> {
+        None
+    }
+
+    /// Follows its log into `out`: goes on where the timeline ends if the very record there is still in the log, and else
+    /// begins another that says why; seals when `out` asks for it.
+    ///
+    /// # Errors
+    /// Whatever ends it. It is started again after a while, and finds out anew how far the timeline reaches.
+    async fn follow(&self, _until: Until, _task: &Task, out: &mut TimelineWriter<'_>) -> Result<()> {
+        let _ = out;
+        Err(Error::new(ErrorKind::Unsupported, "following the log", "this source keeps none"))
+    }
+}
+
+/// How long a log is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Until the task is cancelled; then the open segment is sealed.
+    Cancelled,
+    /// Up to the record that is the newest now, sealed.
+    Newest,
 }
 
 /// A system that a backup can be restored into.
@@ -101,6 +156,11 @@ pub trait Target: Debug + Send + Sync {
 
     /// Compares what the target holds with what a backup says it should, now.
     async fn compare(&self, from: &BackupReader, task: &Task) -> Result<Vec<Check>>;
+
+    /// Where its log stands now, if it keeps one: what is written from here on is the restore's doing.
+    async fn log_head(&self, _task: &Task) -> Result<Option<LogPoint>> {
+        Ok(None)
+    }
 }
 
 /// What `check` tells of a source.

@@ -26,6 +26,7 @@ pub mod scrub;
 pub mod store;
 pub mod store_clock;
 pub mod suspect;
+pub mod timeline;
 pub mod verify;
 pub mod writer;
 

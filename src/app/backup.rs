@@ -34,11 +34,15 @@ impl Backup {
         let source = system.source();
         task.step("connect");
         let plan = source.plan_backup(task).await?;
-        let mut whole = Capture::default();
+        let mut whole: Option<Capture> = None;
         for slice in &plan.slices {
-            whole.absorb(source.backup(slice, task, out).await?);
+            let capture = source.backup(slice, task, out).await?;
+            match &mut whole {
+                Some(whole) => whole.absorb(capture),
+                None => whole = Some(capture),
+            }
         }
-        Ok(whole)
+        Ok(whole.unwrap_or_default())
     }
 
     /// What the capture is worth beside the good backups before it.
@@ -83,11 +87,7 @@ fn done(manifest: &Manifest) -> Done {
     let stored: u64 = manifest.artifacts.iter().map(|artifact| artifact.stored.bytes).sum();
     let reason = manifest.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     Done {
-        status: match manifest.status {
-            Status::Partial => Grade::Partial,
-            Status::Suspect => Grade::Suspect,
-            _ => Grade::Succeeded,
-        },
+        status: Grade::of(manifest),
         summary: format!(
             "{} {}{reason} ({} items, {stored} bytes stored)",
             manifest.backup(),

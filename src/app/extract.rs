@@ -5,7 +5,7 @@ use std::path::Path;
 use super::holding::hold_if_writable;
 use super::{App, kind};
 use crate::error::{Context, Error, Kind, Result};
-use crate::source::Extracted;
+use crate::source::{Extracted, Outlet};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
 use crate::vault::reader::BackupReader;
@@ -30,14 +30,16 @@ impl App {
             Error::new(Kind::Unsupported, doing(), format!("this build knows no sources of kind {name}"))
                 .hint("use a newer tidekeeper")
         })?;
-        let format = format.unwrap_or(kind.formats()[0]);
-        if !kind.formats().contains(&format) {
-            return Err(Error::new(Kind::Usage, doing(), format!("{name} has no format {format:?}"))
-                .hint(format!("its formats: {}", kind.formats().join(", "))));
-        }
+        let formats = kind.formats();
+        let wanted = format.unwrap_or(formats[0].name);
+        let Some(format) = formats.iter().find(|format| format.name == wanted) else {
+            let names: Vec<_> = formats.iter().map(|format| format.name).collect();
+            return Err(Error::new(Kind::Usage, doing(), format!("{name} has no format {wanted:?}"))
+                .hint(format!("its formats: {}", names.join(", "))));
+        };
         make_empty(directory)?;
         let held = hold_if_writable(self, backup, "extract", task).await?;
-        let extracted = kind.extract(&reader, format, directory, task).await;
+        let extracted = kind.extract(&reader, format, Outlet::Directory(directory), task).await;
         held.release().await;
         extracted.map_err(|error| error.while_doing(doing()))
     }

@@ -1,7 +1,5 @@
 //! Redis and Valkey: backed up as a replica, restored as a master.
 
-use std::path::Path;
-
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -11,7 +9,7 @@ use self::source::RedisSource;
 use crate::config::SourceName;
 use crate::config::node::{Node, Problem};
 use crate::error::Result;
-use crate::source::{Configured, Extracted, Kind, Permission, Source, Target};
+use crate::source::{Configured, Extracted, Format, Kind, Outlet, Permission, Source, Target};
 use crate::task::Task;
 use crate::vault::reader::BackupReader;
 
@@ -65,18 +63,18 @@ impl Kind for Redis {
         Ok(Box::new(config::read(name, part)?))
     }
 
-    fn formats(&self) -> &'static [&'static str] {
+    fn formats(&self) -> &'static [Format] {
         &extract::FORMATS
     }
 
     async fn extract(
         &self,
         from: &BackupReader,
-        format: &str,
-        directory: &Path,
+        _: &Format,
+        to: Outlet<'_>,
         task: &Task,
     ) -> Result<Vec<Extracted>> {
-        extract::extract(from, format, directory, task).await
+        extract::extract(from, to, task).await
     }
 }
 

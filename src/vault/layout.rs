@@ -17,6 +17,8 @@ use super::store::Key;
 use crate::config::SourceName;
 use crate::error::{Error, Kind, Result};
 
+pub mod log;
+
 /// The format this build writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 

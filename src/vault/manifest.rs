@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::decide::Deciding;
+use super::layout::log::Position;
 use super::layout::{self, BackupId, BackupRef, FORMAT};
 use crate::config::SourceName;
 
@@ -63,9 +64,13 @@ pub struct Manifest {
     /// To whom the artifacts are encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<EncryptedTo>,
-    /// The timeline it is a base of.
+    /// The log that goes on from it, by that log's own name for itself: a replica set's id, a replication id. A timeline
+    /// of the same log can start from this backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<String>,
+    /// Where in that log its contents are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_position: Option<Position>,
     /// The generation of the leader that wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader_generation: Option<u64>,
@@ -104,6 +109,7 @@ impl Manifest {
             requires: Vec::new(),
             encryption: None,
             timeline: None,
+            log_position: None,
             leader_generation: None,
             previous: None,
             signature: None,

@@ -18,6 +18,7 @@ use super::codec::pool::Buffer;
 use super::codec::{BLOCK, persist};
 use super::decide::{Decision, decide, encode};
 use super::details::{DETAILS, Details, REST, Rest};
+use super::layout::log::Position;
 use super::layout::{self, BackupRef};
 use super::manifest::{
     Artifact, Codec, Consistency, Contents, EncryptedTo, Level, MANIFEST_MAX, Manifest, Omission, Origin,
@@ -83,10 +84,22 @@ pub struct Capture {
     pub details: Map<String, Value>,
     /// What was asked for and is not in. With any, the backup is `partial`.
     pub omissions: Vec<Omission>,
+    /// From where a log of the source goes on, where it keeps one.
+    pub log: Option<LogPoint>,
+}
+
+/// A place in a source's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPoint {
+    /// The log's own name for itself: a replica set's id, a replication id.
+    pub identity: String,
+    /// Where in it.
+    pub position: Position,
 }
 
 impl Capture {
-    /// Adds what another slice of the same backup says. Two slices are of two moments, even if each is of one.
+    /// Adds what another slice of the same backup says. Two slices are of two moments, even if each is of one; a log goes
+    /// on from both only where it goes on from each at the same place.
     pub fn absorb(&mut self, slice: Capture) {
         self.origin = self.origin.take().or(slice.origin);
         self.consistency = match (self.consistency.take(), slice.consistency) {
@@ -98,6 +111,7 @@ impl Capture {
         self.contents.facts.extend(slice.contents.facts);
         self.details.extend(slice.details);
         self.omissions.extend(slice.omissions);
+        self.log = self.log.take().filter(|log| slice.log.as_ref() == Some(log));
     }
 }
 
@@ -291,6 +305,8 @@ impl BackupWriter {
             contents: capture.contents,
             omissions: capture.omissions,
             encryption: (!recipients.is_empty()).then_some(EncryptedTo { recipients }),
+            timeline: capture.log.as_ref().map(|log| log.identity.clone()),
+            log_position: capture.log.as_ref().map(|log| log.position),
             leader_generation: self.leader_generation,
             started_at: self.started_at,
             writer: self.attempt.clone(),

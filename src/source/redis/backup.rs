@@ -90,6 +90,7 @@ async fn single(copies: &Copies, settings: &Settings, task: &Task, out: &BackupW
         contents: contents(std::slice::from_ref(&taken)),
         details: details(std::slice::from_ref(&taken)),
         omissions: Vec::new(),
+        log: None,
     })
 }
 
@@ -256,6 +257,7 @@ fn cluster_capture(taken: &[Taken], omissions: Vec<Omission>) -> Capture {
         contents: contents(taken),
         details: details(taken),
         omissions,
+        log: None,
     }
 }
 

@@ -7,28 +7,21 @@ use tokio::io::AsyncWriteExt;
 
 use super::survey::rdb_artifacts;
 use crate::error::{Context, Error, Kind, Result};
-use crate::source::Extracted;
+use crate::source::{Extracted, Format, Outlet};
 use crate::task::Task;
 use crate::vault::layout;
 use crate::vault::manifest::Artifact;
 use crate::vault::reader::BackupReader;
 
 /// The formats, the default first.
-pub const FORMATS: [&str; 1] = ["rdb"];
+pub const FORMATS: [Format; 1] = [Format { name: "rdb", is_stream: false }];
 
-/// Writes all RDBs into `directory`, each whole or not at all; a file that exists is never overwritten.
-pub async fn extract(
-    from: &BackupReader,
-    format: &str,
-    directory: &Path,
-    task: &Task,
-) -> Result<Vec<Extracted>> {
-    let doing = format!("extracting {}", from.manifest.backup());
-    if !FORMATS.contains(&format) {
-        let error =
-            Error::new(Kind::Usage, doing, format!("there is no format {format:?} of a Redis backup"));
-        return Err(error.hint(format!("the formats are: {}", FORMATS.join(", "))));
-    }
+/// Writes all RDBs into a directory, each whole or not at all; a file that exists is never overwritten.
+pub async fn extract(from: &BackupReader, to: Outlet<'_>, task: &Task) -> Result<Vec<Extracted>> {
+    let Outlet::Directory(directory) = to else {
+        let doing = format!("extracting {}", from.manifest.backup());
+        return Err(Error::new(Kind::Internal, doing, "RDB files go into a directory"));
+    };
     let artifacts: Vec<&Artifact> = rdb_artifacts(&from.manifest).collect();
     for artifact in &artifacts {
         refuse_existing(&path_of(artifact, directory)?)?;

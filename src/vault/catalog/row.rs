@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::vault::fate::{self, Fate, Proposals};
 use crate::vault::layout::BackupRef;
+use crate::vault::layout::log::Position;
 use crate::vault::manifest::{Level, Manifest, Status};
 use crate::vault::marks::{Hold, Outcome, Proof};
 use crate::vault::suspect::Size;
@@ -151,8 +152,10 @@ pub struct Summary {
     pub encrypted: bool,
     /// Backups whose data it uses.
     pub requires: Box<[BackupRef]>,
-    /// The timeline it is a base of.
+    /// The log that goes on from it, by its own name,
     pub timeline: Option<Box<str>>,
+    /// and where in it.
+    pub log_position: Option<Position>,
 }
 
 impl Summary {
@@ -177,6 +180,7 @@ impl Summary {
             encrypted: manifest.encryption.is_some(),
             requires: manifest.requires.as_slice().into(),
             timeline: manifest.timeline.as_deref().map(Into::into),
+            log_position: manifest.log_position,
         }
     }
 

@@ -1,7 +1,6 @@
 //! A kind of source that is made up: a few bytes that nobody else would write, captured slowly, restored slowly, and
 //! compared with what was captured.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use tidekeeper::config::SourceName;
 use tidekeeper::config::node::{Node, Problem};
 use tidekeeper::error::{Error, Kind, Result};
 use tidekeeper::source::{
-    self, Action, BackupPlan, Check, Configured, Extracted, Identity, Inspection, Permission, RestorePlan,
-    Restored, Slice, Source, Target, Wish,
+    self, Action, BackupPlan, Check, Configured, Extracted, Format, Identity, Inspection, Outlet, Permission,
+    RestorePlan, Restored, Slice, Source, Target, Wish,
 };
 use tidekeeper::task::Task;
 use tidekeeper::vault::manifest::Omission;
@@ -47,11 +46,11 @@ impl source::Kind for Tide {
         Ok(Box::new(System { name: name.clone(), tide: self.clone() }))
     }
 
-    fn formats(&self) -> &'static [&'static str] {
-        &["native"]
+    fn formats(&self) -> &'static [Format] {
+        &[Format { name: "native", is_stream: false }]
     }
 
-    async fn extract(&self, _: &BackupReader, _: &str, _: &Path, _: &Task) -> Result<Vec<Extracted>> {
+    async fn extract(&self, _: &BackupReader, _: &Format, _: Outlet<'_>, _: &Task) -> Result<Vec<Extracted>> {
         Ok(Vec::new())
     }
 }

@@ -6,7 +6,7 @@ use tidekeeper::source::redis::config::{Access, Password, Settings};
 use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::source::RedisSource;
 use tidekeeper::source::redis::{Redis, backup};
-use tidekeeper::source::{Kind as SourceKind, Source};
+use tidekeeper::source::{Kind as SourceKind, Outlet, Source};
 use tidekeeper::vault::layout::{BackupId, BackupRef, random};
 use tidekeeper::vault::manifest::{Level, Status};
 use tidekeeper::vault::reader::BackupReader;
@@ -34,7 +34,10 @@ pub async fn back_up(stage: &Stage, settings: &Settings) -> Result<(Capture, Bac
 /// A stock server that starts from one RDB of a backup.
 pub async fn stock_server(stage: &Stage, backup: &BackupReader, artifact: &str) -> RedisServer {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let written = Redis.extract(backup, "rdb", folder.path(), &stage.task).await.expect("it extracts");
+    let written = Redis
+        .extract(backup, &Redis.formats()[0], Outlet::Directory(folder.path()), &stage.task)
+        .await
+        .expect("it extracts");
     assert!(written.iter().any(|file| file.path == artifact), "{written:?}");
     RedisServer::start_in(folder, &["--dbfilename", artifact, "--databases", "64"]).await
 }

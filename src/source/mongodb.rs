@@ -1,0 +1,87 @@
+//! MongoDB: dumped as the stock tools lay files out, its oplog followed, restored to any second of it.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use self::config::Settings;
+use self::optime::OpTime;
+use self::restore::MongoTarget;
+use self::source::MongoSource;
+use crate::config::SourceName;
+use crate::config::node::{Node, Problem};
+use crate::error::Result;
+use crate::source::{Configured, Extracted, Format, Kind, Outlet, Permission, Source, Target};
+use crate::task::Task;
+use crate::vault::layout::log::Position;
+use crate::vault::reader::BackupReader;
+
+pub mod client;
+pub mod config;
+pub mod extract;
+pub mod failure;
+pub mod namespace;
+pub mod optime;
+pub mod permissions;
+pub mod raw;
+pub mod restore;
+pub mod source;
+
+/// The kind of source that MongoDB is.
+#[derive(Clone, Copy, Debug)]
+pub struct MongoDb;
+
+#[async_trait]
+impl Kind for MongoDb {
+    fn name(&self) -> &'static str {
+        "mongodb"
+    }
+
+    fn schema(&self) -> Value {
+        config::schema()
+    }
+
+    fn configure(&self, name: &SourceName, part: &Node) -> Result<Box<dyn Configured>, Vec<Problem>> {
+        Ok(Box::new(config::read(name, part)?))
+    }
+
+    fn formats(&self) -> &'static [Format] {
+        &extract::FORMATS
+    }
+
+    async fn extract(
+        &self,
+        from: &BackupReader,
+        format: &Format,
+        to: Outlet<'_>,
+        task: &Task,
+    ) -> Result<Vec<Extracted>> {
+        extract::extract(from, format, to, task).await
+    }
+
+    fn moment(&self, position: Position) -> Option<Timestamp> {
+        Some(OpTime::from(position).moment())
+    }
+
+    fn position_at(&self, moment: Timestamp) -> Option<Position> {
+        OpTime::last_of(moment).map(OpTime::position)
+    }
+}
+
+impl Configured for Settings {
+    fn kind(&self) -> &'static str {
+        MongoDb.name()
+    }
+
+    fn source(&self) -> Box<dyn Source> {
+        Box::new(MongoSource::new(self.clone()))
+    }
+
+    fn target(&self) -> Box<dyn Target> {
+        Box::new(MongoTarget::new(self.clone()))
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        permissions::permissions(self)
+    }
+}

@@ -1,0 +1,1 @@
+//! Which segments no promised window needs any more. Pure.
