@@ -1,0 +1,6 @@
+mod follow;
+mod ground;
+mod oplog;
+mod records;
+mod tail;
+mod transactions;
