@@ -69,6 +69,11 @@ impl Link {
         self.reads.clone()
     }
 
+    /// The clock that its calls are bounded by.
+    pub fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
     /// A database, for cursors.
     pub fn database(&self, name: &str) -> Database {
         self.client.database(name)
@@ -142,7 +147,7 @@ impl Server {
                 None => None,
             },
             set,
-            is_router: hello.get_str("msg") == Ok("isdbgrid"),
+            is_router: hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid"),
             max_document: number("maxBsonObjectSize", 16 << 20),
             max_message: number("maxMessageSizeBytes", 48_000_000),
             hosts,
