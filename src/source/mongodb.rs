@@ -26,6 +26,7 @@ pub mod dump;
 pub mod extjson;
 pub mod extract;
 pub mod failure;
+pub mod follow;
 pub mod inspect;
 pub mod metadata;
 pub mod namespace;

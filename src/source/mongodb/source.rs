@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 
 use super::config::Settings;
+use super::follow::follow;
 use super::{backup, inspect};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::source::{BackupPlan, Inspection, Slice, Source, Until};
 use crate::task::Task;
 use crate::vault::timeline::writer::{Bounds, TimelineWriter};
@@ -41,7 +42,7 @@ impl Source for MongoSource {
         self.settings.timeline
     }
 
-    async fn follow(&self, _: Until, _: &Task, _: &mut TimelineWriter<'_>) -> Result<()> {
-        Err(Error::new(Kind::Internal, "following the oplog", "not built yet"))
+    async fn follow(&self, until: Until, task: &Task, out: &mut TimelineWriter<'_>) -> Result<()> {
+        follow(&self.settings, until, task, out).await
     }
 }

@@ -251,7 +251,8 @@ async fn detail(link: &Link, server: &Server, mut collection: Collection) -> Res
             }
         };
         (data.bytes, data.items) = size(link, &data.namespace).await?;
-        let by_id = collection.indexes.iter().any(|index| index.get_str("name").is_ok_and(|name| name == "_id_"));
+        let by_id =
+            collection.indexes.iter().any(|index| index.get_str("name").is_ok_and(|name| name == "_id_"));
         let clustered = data.raw
             || data.namespace.collection.starts_with(BUCKETS)
             || collection.options.get_document("clusteredIndex").is_ok();
