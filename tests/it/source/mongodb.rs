@@ -1,1 +1,7 @@
-
+mod backup;
+mod digest;
+mod extjson;
+mod faults;
+mod inspect;
+mod ranges;
+mod stage;
