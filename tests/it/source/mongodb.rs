@@ -1,6 +1,13 @@
+mod backup;
+mod digest;
+mod extjson;
+mod faults;
 mod follow;
 mod ground;
+mod inspect;
 mod oplog;
+mod ranges;
 mod records;
+mod stage;
 mod tail;
 mod transactions;
