@@ -72,8 +72,7 @@ impl Blueprint {
 
     /// Whether the server may remove documents of it by itself.
     pub fn expires(&self) -> bool {
-        self.expiry().is_some()
-            || self.indexes.iter().any(|index| index.contains_key("expireAfterSeconds"))
+        self.expiry().is_some() || self.indexes.iter().any(|index| index.contains_key("expireAfterSeconds"))
     }
 
     /// Plain bytes of its documents.
@@ -88,20 +87,23 @@ impl Blueprint {
 /// `Damaged` if a metadata artifact is none; those of reading.
 pub async fn read(from: &BackupReader, task: &Task) -> Result<Vec<Blueprint>> {
     let metadata = from.manifest.artifacts.iter().filter(|artifact| artifact.name.ends_with(METADATA));
-    let reading = metadata.map(|artifact| async move {
-        let text = text(from, artifact, task).await?;
-        understand(&artifact.name, &text, &from.manifest.artifacts)
-            .map_err(|error| error.while_doing(format!("reading artifact {}", artifact.name)))
-    });
-    let all: Vec<Blueprint> = stream::iter(reading).buffer_unordered(AT_ONCE).try_collect().await?;
-    let mut all: Vec<_> = all.into_iter().filter(|one| !is_of_users(&one.namespace)).collect();
+    let reading: Vec<_> = metadata.map(|artifact| one(from, artifact, task)).collect();
+    let mut all: Vec<Blueprint> = stream::iter(reading).buffer_unordered(AT_ONCE).try_collect().await?;
+    all.retain(|one| !is_of_users(&one.namespace));
     all.sort_by(|a, b| a.namespace.cmp(&b.namespace));
     Ok(all)
 }
 
 /// Users, roles, and the version of both go another way than other documents.
 fn is_of_users(namespace: &Namespace) -> bool {
-    namespace.db == "admin" && matches!(&*namespace.collection, "system.users" | "system.roles" | "system.version")
+    namespace.db == "admin"
+        && matches!(&*namespace.collection, "system.users" | "system.roles" | "system.version")
+}
+
+async fn one(from: &BackupReader, artifact: &Artifact, task: &Task) -> Result<Blueprint> {
+    let text = text(from, artifact, task).await?;
+    understand(&artifact.name, &text, &from.manifest.artifacts)
+        .map_err(|error| error.while_doing(format!("reading artifact {}", artifact.name)))
 }
 
 async fn text(from: &BackupReader, artifact: &Artifact, task: &Task) -> Result<Vec<u8>> {
@@ -143,7 +145,7 @@ pub fn understand(name: &str, text: &[u8], artifacts: &[Artifact]) -> Result<Blu
         _ if options.contains_key("viewOn") => Shape::View,
         "timeseries" => Shape::Buckets,
         _ if options.contains_key("timeseries") && buckets.is_some() => Shape::Buckets,
-        _ if options.get_bool("capped") == Ok(true) => Shape::Capped,
+        _ if options.get_bool("capped").unwrap_or(false) => Shape::Capped,
         _ => Shape::Plain,
     };
     let documents = match shape {

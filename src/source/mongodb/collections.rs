@@ -108,7 +108,7 @@ pub fn create_command(blueprint: &Blueprint, target: &Namespace) -> Document {
 
 /// Whether it is the index that each collection has by itself.
 pub fn is_id_index(index: &Document) -> bool {
-    index.get_str("name") == Ok("_id_")
+    index.get_str("name").is_ok_and(|text| text == "_id_")
 }
 
 /// Lets documents expire from now on, in a collection that was created without.
@@ -155,7 +155,7 @@ pub fn index_name(spec: &Document, of: &Namespace) -> String {
 /// A spec as `createIndexes` takes it; none for an index that is there by itself. In a collection with a collation of its
 /// own, an index that is told without one has the simple one.
 pub fn buildable(spec: &Document, collation: bool) -> Option<Document> {
-    if is_id_index(spec) || spec.get_bool("clustered") == Ok(true) {
+    if is_id_index(spec) || spec.get_bool("clustered").unwrap_or(false) {
         return None;
     }
     let mut spec = spec.clone();

@@ -60,10 +60,7 @@ impl Comparison<'_> {
     pub async fn run(&self) -> Result<Vec<Check>> {
         let untouched = self.wanted.iter().filter(|one| !self.is_touched(one));
         let counted = untouched.filter_map(|one| Some((one, self.counts(one.blueprint)?)));
-        let reading = counted.map(|(one, expected)| async move {
-            let found = self.read(one).await?;
-            Ok::<_, Error>(documents(one, expected, &found))
-        });
+        let reading: Vec<_> = counted.map(|(one, expected)| self.read_and_check(one, expected)).collect();
         let mut checks: Vec<Check> = stream::iter(reading).buffer_unordered(AT_ONCE).try_collect().await?;
         checks.sort_by(|a, b| a.name.cmp(&b.name));
         let mut checks = collapsed(checks);
@@ -72,13 +69,18 @@ impl Comparison<'_> {
     }
 
     fn is_touched(&self, one: &Wanted<'_>) -> bool {
-        self.outlook.touched.contains(&one.blueprint.namespace) || self.outlook.dropped.contains(&one.target.db)
+        self.outlook.touched.contains(&one.blueprint.namespace)
+            || self.outlook.dropped.contains(&one.target.db)
     }
 
     fn counts(&self, blueprint: &Blueprint) -> Option<&Counts> {
         let namespaces = &self.contents.namespaces;
         let of_buckets = || namespaces.get(&buckets_of(&blueprint.namespace).to_string());
         namespaces.get(&blueprint.namespace.to_string()).or_else(of_buckets)
+    }
+
+    async fn read_and_check(&self, one: &Wanted<'_>, expected: &Counts) -> Result<Check> {
+        Ok(documents(one, expected, &self.read(one).await?))
     }
 
     async fn read(&self, one: &Wanted<'_>) -> Result<Tally> {
@@ -92,8 +94,8 @@ impl Comparison<'_> {
         if is_buckets && self.raw_data {
             command.insert("rawData", true);
         }
-        let command = RawDocumentBuf::try_from(&command)
-            .map_err(|cause| Error::new(Kind::Internal, &*doing, cause))?;
+        let command =
+            RawDocumentBuf::try_from(&command).map_err(|cause| Error::new(Kind::Internal, &*doing, cause))?;
         let mut attempt = 1;
         loop {
             match self.task.guard(tally(self.link, &place.db, command.clone())).await? {
@@ -116,8 +118,8 @@ impl Comparison<'_> {
         }
         let (mut checks, mut equal, mut indexes) = (Vec::new(), 0, 0);
         for one in self.wanted {
-            let is_redefined =
-                self.outlook.redefined.contains(&one.blueprint.namespace) || self.outlook.dropped.contains(&one.target.db);
+            let is_redefined = self.outlook.redefined.contains(&one.blueprint.namespace)
+                || self.outlook.dropped.contains(&one.target.db);
             let found = listed.get(&*one.target.db).and_then(|listed| listed.get(&one.target.collection));
             let mut failures = Vec::new();
             if !is_redefined {
@@ -173,7 +175,8 @@ async fn tally(
 
 /// Fewer are fine where the server removes what has expired.
 fn documents(one: &Wanted<'_>, expected: &Counts, found: &Tally) -> Check {
-    let words = |items: u64, digest: &str| format!("{items} documents, {}", digest.get(..16).unwrap_or("no digest"));
+    let words =
+        |items: u64, digest: &str| format!("{items} documents, {}", digest.get(..16).unwrap_or("no digest"));
     let digest = found.digest();
     let wanted = expected.digest.as_deref();
     let is_equal = found.items == expected.items && wanted.is_none_or(|wanted| wanted == digest);
@@ -242,7 +245,7 @@ fn normal(definition: &Document, without: &[&str]) -> String {
         let mut value = value.clone();
         if let (Bson::Document(collation), "collation") = (&mut value, name.as_str()) {
             collation.remove("version");
-            if collation.get_str("locale") == Ok("simple") {
+            if collation.get_str("locale").is_ok_and(|text| text == "simple") {
                 continue;
             }
         }

@@ -89,8 +89,12 @@ impl<'a> Loader<'a> {
     }
 
     async fn several(&self, some: &[&Cargo], at_once: usize) -> Result<Vec<(Namespace, Loaded)>> {
-        let loads = some.iter().map(|one| async { Ok((one.into.clone(), self.one(one).await?)) });
+        let loads: Vec<_> = some.iter().map(|one| self.named(one)).collect();
         stream::iter(loads).buffer_unordered(at_once).try_collect().await
+    }
+
+    async fn named(&self, cargo: &Cargo) -> Result<(Namespace, Loaded)> {
+        Ok((cargo.into.clone(), self.one(cargo).await?))
     }
 
     async fn one(&self, cargo: &Cargo) -> Result<Loaded> {
@@ -256,8 +260,9 @@ fn judge(reply: &Document, batch: &Batch, again: bool) -> Result<Loaded> {
         match error.get_i32("code") {
             Ok(code::DUPLICATE_KEY) if again => {}
             Ok(code::DUPLICATE_KEY) => {
-                return Err(Error::new(Kind::Conflict, "inserting a batch", why)
-                    .hint("somebody else writes to the target: stop them, and restore again with drop=true"));
+                return Err(Error::new(Kind::Conflict, "inserting a batch", why).hint(
+                    "somebody else writes to the target: stop them, and restore again with drop=true",
+                ));
             }
             _ => {
                 loaded.documents -= 1;

@@ -3,14 +3,12 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::oplog::records::OPLOG;
 use super::optime::OpTime;
 use super::wish::parse_optime;
 use crate::error::{Error, Kind, Result};
 use crate::source::Finding;
 use crate::vault::manifest::Manifest;
-
-/// The artifact with the part of the log that a backup needs by itself.
-pub const OPLOG: &str = "oplog.bson";
 
 /// What the manifest says of a backup's moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -117,7 +117,13 @@ impl Outlook {
         // What changes indexes alone changes no document.
         let is_of_indexes = matches!(
             name,
-            "createIndexes" | "dropIndexes" | "deleteIndexes" | "startIndexBuild" | "commitIndexBuild" | "abortIndexBuild" | "collMod"
+            "createIndexes"
+                | "dropIndexes"
+                | "deleteIndexes"
+                | "startIndexBuild"
+                | "commitIndexBuild"
+                | "abortIndexBuild"
+                | "collMod"
         );
         if !is_of_indexes {
             self.touched.extend(namespaces.iter().cloned());

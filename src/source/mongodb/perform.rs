@@ -94,14 +94,16 @@ impl Performance<'_> {
             return Ok(());
         }
         self.task.step("drop");
-        let dropping = self.estate.in_the_way.iter().map(|one| collections::drop(self.link, one, self.task));
+        let dropping: Vec<_> =
+            self.estate.in_the_way.iter().map(|one| collections::drop(self.link, one, self.task)).collect();
         stream::iter(dropping).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// What belongs to the deployment that it was in.
     fn never_brought(&self, selection: &Selection) -> Vec<Omission> {
         let names = self.blueprints.iter().map(|blueprint| &blueprint.namespace);
-        let own = names.filter(|namespace| plan::is_own(&namespace.db) && selection.target(namespace).is_some());
+        let own =
+            names.filter(|namespace| plan::is_own(&namespace.db) && selection.target(namespace).is_some());
         own.map(|namespace| Omission {
             what: namespace.to_string(),
             why: "it belongs to the deployment that it was in, and would harm another".to_owned(),
@@ -114,15 +116,18 @@ impl Performance<'_> {
         self.task.step("create");
         let (views, tables): (Vec<_>, Vec<_>) =
             wanted.iter().partition(|one| one.blueprint.shape == Shape::View);
-        let creating =
-            tables.iter().map(|one| collections::create(self.link, one.blueprint, &one.target, self.task));
+        let creating: Vec<_> = tables
+            .iter()
+            .map(|one| collections::create(self.link, one.blueprint, &one.target, self.task))
+            .collect();
         stream::iter(creating).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         let mut omissions = Vec::new();
         for one in views {
             match collections::create(self.link, one.blueprint, &one.target, self.task).await {
                 Err(error) if matches!(error.kind(), Kind::Cancelled | Kind::Timeout) => return Err(error),
                 Err(error) => {
-                    omissions.push(Omission { what: format!("view {}", one.target), why: error.why().to_owned() });
+                    omissions
+                        .push(Omission { what: format!("view {}", one.target), why: error.why().to_owned() });
                 }
                 Ok(()) => {}
             }
@@ -141,12 +146,14 @@ impl Performance<'_> {
         let without_buckets = self.without_buckets(wanted).await?;
         let (mut cargo, mut restored) = (Vec::new(), Restored::default());
         for one in wanted {
-            let Some(artifact) = one.blueprint.documents.clone().filter(|artifact| artifact.plain.bytes > 0) else {
+            let Some(artifact) = one.blueprint.documents.clone().filter(|artifact| artifact.plain.bytes > 0)
+            else {
                 continue;
             };
             if without_buckets.contains(&one.target) {
                 let why = "the target keeps time series in another way than in buckets, which the backup has";
-                omissions.push(Omission { what: format!("measurements of {}", one.target), why: why.to_owned() });
+                omissions
+                    .push(Omission { what: format!("measurements of {}", one.target), why: why.to_owned() });
                 continue;
             }
             let is_buckets = one.blueprint.shape == Shape::Buckets;
@@ -160,7 +167,9 @@ impl Performance<'_> {
         for (into, Loaded { documents, bytes, refused }) in loader.load(&cargo).await? {
             restored.items += documents;
             restored.bytes += bytes;
-            omissions.extend(refused.map(|(count, why)| Omission { what: format!("{count} documents of {into}"), why }));
+            omissions.extend(
+                refused.map(|(count, why)| Omission { what: format!("{count} documents of {into}"), why }),
+            );
         }
         Ok(restored)
     }
@@ -209,18 +218,13 @@ impl Performance<'_> {
                 collated.insert(namespace.db.clone(), with.map(|(name, _)| name).collect::<BTreeSet<_>>());
             }
         }
-        let mut wished = Vec::new();
+        let mut building = Vec::new();
         for (namespace, specs) in catalogue.indexes() {
             let specs: Result<Vec<Document>> = specs.iter().map(|spec| document(spec)).collect();
-            wished.push((namespace.clone(), specs?));
+            let collation =
+                collated.get(&namespace.db).is_some_and(|with| with.contains(&namespace.collection));
+            building.push(self.build_one(namespace.clone(), specs?, collation));
         }
-        let building = wished.into_iter().map(|(namespace, specs)| {
-            let collation = collated.get(&namespace.db).is_some_and(|with| with.contains(&namespace.collection));
-            async move {
-                let failed = collections::build(self.link, &namespace, &specs, collation, self.task).await?;
-                Ok::<_, Error>((namespace, specs, failed))
-            }
-        });
         let built: Vec<_> = stream::iter(building).buffer_unordered(AT_ONCE).try_collect().await?;
         let (mut indexes, mut omissions) = (BTreeMap::new(), Vec::new());
         for (namespace, mut specs, failed) in built {
@@ -236,6 +240,16 @@ impl Performance<'_> {
             omissions.extend(collections::set_expiry(self.link, namespace, &after, self.task).await?);
         }
         Ok((indexes, omissions))
+    }
+
+    async fn build_one(
+        &self,
+        namespace: Namespace,
+        specs: Vec<Document>,
+        collation: bool,
+    ) -> Result<(Namespace, Vec<Document>, Vec<Omission>)> {
+        let failed = collections::build(self.link, &namespace, &specs, collation, self.task).await?;
+        Ok((namespace, specs, failed))
     }
 
     /// Documents that are there after the log was applied.

@@ -129,7 +129,10 @@ pub fn still_valid(plan: &RestorePlan, estate: &Estate, findings: &[Finding]) ->
         return Err(blocked(blocker));
     }
     if !estate.in_the_way.is_empty() && !plan.destructive {
-        let why = format!("the target had nothing in the way when the plan was made, and has {} now", names(&estate.in_the_way));
+        let why = format!(
+            "the target had nothing in the way when the plan was made, and has {} now",
+            names(&estate.in_the_way)
+        );
         return Err(invalid(Kind::Refused, why));
     }
     Ok(())
@@ -169,7 +172,11 @@ pub fn actions(wanted: &[Wanted<'_>], outlook: &Outlook, spec: &Spec) -> Vec<Act
     let indexes = wanted.iter().flat_map(|one| &one.blueprint.indexes);
     let indexes = indexes.filter(|spec| buildable(spec, false).is_some()).count();
     if indexes > 0 {
-        actions.push(action("build", format!("{indexes} indexes"), "after all documents are there".to_owned()));
+        actions.push(action(
+            "build",
+            format!("{indexes} indexes"),
+            "after all documents are there".to_owned(),
+        ));
     }
     if spec.users {
         let why = "same names are overwritten, others stay".to_owned();
@@ -211,7 +218,11 @@ fn groups(verb: &str, wanted: &[Wanted<'_>], fate: &str) -> Vec<Action> {
         *bytes += one.blueprint.bytes();
     }
     let lines = databases.into_iter().map(|(db, (collections, bytes))| {
-        action(verb, format!("{collections} collections in {db}"), format!("{bytes} bytes of documents{fate}"))
+        action(
+            verb,
+            format!("{collections} collections in {db}"),
+            format!("{bytes} bytes of documents{fate}"),
+        )
     });
     lines.collect()
 }

@@ -129,7 +129,7 @@ impl Case<'_> {
     /// Judges.
     pub fn judge(&self, estate: &Estate) -> Vec<Finding> {
         let mut findings = vec![server(&estate.server), version(self.facts, &estate.server)];
-        findings.extend(self.in_the_way(estate));
+        findings.push(self.in_the_way(estate));
         findings.push(self.rights(&estate.rights));
         findings.push(self.disk(estate.disk));
         findings.extend(self.log());
@@ -161,7 +161,8 @@ impl Case<'_> {
         }
         let roles: Vec<&str> = rights.roles.iter().map(String::as_str).collect();
         if rights.privileges.is_empty() {
-            let what = format!("our user has the roles {}, none of which is known to be enough", roles.join(", "));
+            let what =
+                format!("our user has the roles {}, none of which is known to be enough", roles.join(", "));
             return Finding::warning(what, ADVICE);
         }
         let databases: BTreeSet<&str> = self.wanted.iter().map(|wanted| &*wanted.target.db).collect();
@@ -183,7 +184,10 @@ impl Case<'_> {
                 "see for yourself that it fits",
             ),
             Some((total, used)) if total.saturating_sub(used) < need => Finding::warning(
-                format!("{need_words}, and the target's disk has {} MiB left", total.saturating_sub(used) >> 20),
+                format!(
+                    "{need_words}, and the target's disk has {} MiB left",
+                    total.saturating_sub(used) >> 20
+                ),
                 "give it more room, or restore some of the collections (include=PATTERN)",
             ),
             Some(_) => Finding::ok(format!("{need_words}; the target has that much room")),
@@ -194,13 +198,20 @@ impl Case<'_> {
         let outlook = self.outlook;
         let mut findings = Vec::new();
         if outlook.split > 0 {
-            let first: Vec<String> = outlook.first_split.iter().map(|(at, left)| format!("{at} ({left} operations left out)")).collect();
+            let first: Vec<String> = outlook
+                .first_split
+                .iter()
+                .map(|(at, left)| format!("{at} ({left} operations left out)"))
+                .collect();
             let what = format!("the selection splits {} transactions: {}", outlook.split, first.join(", "));
             findings.push(Finding::warning(what, "what they wrote outside of the selection is not restored"));
         }
         if outlook.open > 0 {
             let what = format!("{} transactions were not committed at that moment", outlook.open);
-            findings.push(Finding::warning(what, "nothing of them is restored, as nobody saw anything of them then"));
+            findings.push(Finding::warning(
+                what,
+                "nothing of them is restored, as nobody saw anything of them then",
+            ));
         }
         findings
     }
@@ -261,7 +272,7 @@ fn version(facts: &Facts, server: &Server) -> Finding {
 fn allowed(privileges: &[Document], action: &str, db: &str) -> bool {
     privileges.iter().any(|privilege| {
         let Ok(resource) = privilege.get_document("resource") else { return false };
-        let any = resource.get_bool("anyResource") == Ok(true);
+        let any = resource.get_bool("anyResource").unwrap_or(false);
         let of_db = resource.get_str("db").is_ok_and(|of| of.is_empty() || of == db);
         let whole = resource.get_str("collection").is_ok_and(str::is_empty);
         let has = privilege.get_array("actions").is_ok_and(|actions| {

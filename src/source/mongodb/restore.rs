@@ -93,11 +93,16 @@ impl MongoTarget {
         let case = Case { facts: &facts, wanted: &wanted, outlook, spec, omissions };
         let mut findings = case.judge(&estate);
         let names = || blueprints.iter().map(|one| &one.namespace).chain(&outlook.touched);
-        findings.extend(selection.clash(names()).map(|clash| {
-            Finding::error(clash.to_string(), "rename one of them too, or leave it out")
-        }));
+        findings.extend(
+            selection
+                .clash(names())
+                .map(|clash| Finding::error(clash.to_string(), "rename one of them too, or leave it out")),
+        );
         findings.extend(selection.idle(names()).into_iter().map(|name| {
-            Finding::error(format!("neither the backup nor the log has {name}"), "look at the names: `tidekeeper show SOURCE/ID`")
+            Finding::error(
+                format!("neither the backup nor the log has {name}"),
+                "look at the names: `tidekeeper show SOURCE/ID`",
+            )
         }));
         Ok((estate, findings))
     }
@@ -111,18 +116,16 @@ async fn outlook(from: &BackupReader, spec: &Spec, task: &Task) -> Result<Outloo
     let selection = spec.selection()?;
     let mut records = records(from, &facts, cut, task).await?;
     let mut assembler = Assembler::new(facts.apply_from);
-    while let Some(record) = task.guard(records.next()).await? {
+    while let Some((at, record)) = task.guard(records.next()).await? {
         outlook.bytes += record.len() as u64;
-        for entry in Entry::all(&record)? {
-            outlook.last = Some(entry.at);
-            for unit in assembler.take(entry)? {
-                if unit.at > facts.apply_from {
-                    outlook.take(&unit, &selection)?;
-                }
+        outlook.last = Some(at);
+        for unit in assembler.take(Entry::all(&record)?)? {
+            if unit.at > facts.apply_from {
+                outlook.take(&unit, &selection)?;
             }
         }
     }
-    outlook.open = assembler.open() as u64;
+    outlook.open = assembler.open().len() as u64;
     Ok(outlook)
 }
 
@@ -132,7 +135,7 @@ pub(super) async fn records(from: &BackupReader, facts: &Facts, cut: OpTime, tas
         Some(exact) if cut > exact => task.guard(from.log(cut.position(), task)).await?,
         _ => None,
     };
-    Records::open(from, log, cut, task).await
+    Ok(Records::of(from, log.as_ref(), task).until(cut))
 }
 
 #[async_trait]

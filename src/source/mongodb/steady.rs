@@ -57,7 +57,8 @@ pub async fn send(
     loop {
         let database = link.database(db);
         let sent = database.run_raw_command(command()?);
-        let attempt = async { Ok(Some(within(&*task.clock, limit, async { Some(sent.await) }, || None).await)) };
+        let attempt =
+            async { Ok(Some(within(&*task.clock, limit, async { Some(sent.await) }, || None).await)) };
         let last = match task.guard(attempt).await?.flatten() {
             Some(Err(error)) if is_passing(&error) => Err(error),
             Some(reply) => return Ok(Answer { reply, again }),
@@ -66,7 +67,9 @@ pub async fn send(
         let Some(pause) = pauses.next() else {
             return Err(match last {
                 Err(error) => failed(doing, error),
-                Ok(()) => Error::new(Kind::Timeout, doing, format!("no answer within {limit:?}, again and again")),
+                Ok(()) => {
+                    Error::new(Kind::Timeout, doing, format!("no answer within {limit:?}, again and again"))
+                }
             });
         };
         again = true;

@@ -85,7 +85,9 @@ async fn refused(link: &Link, task: &Task) -> Result<Option<String>> {
     let answer = steady::command(link, "admin", "asking whether users can be restored", task, &probe).await?;
     Ok(match answer.reply {
         Err(error) => match code_of(&error) {
-            Some(code::COMMAND_NOT_FOUND) => Some("the target has no way to take them (_mergeAuthzCollections)".to_owned()),
+            Some(code::COMMAND_NOT_FOUND) => {
+                Some("the target has no way to take them (_mergeAuthzCollections)".to_owned())
+            }
             Some(code::UNAUTHORIZED) => Some(failed("asking", error).why().to_owned()),
             _ => None,
         },

@@ -92,7 +92,8 @@ fn truth(name: &str, value: &Value) -> Result<bool> {
 }
 
 fn optime(value: &Value) -> Result<OpTime> {
-    let expected = "an opTime, seconds:increment, like \"1764301234:5\"; a second is given by the restore's `at`";
+    let expected =
+        "an opTime, seconds:increment, like \"1764301234:5\"; a second is given by the restore's `at`";
     value.as_str().and_then(parse_optime).ok_or_else(|| wrong("until", value, expected))
 }
 
