@@ -16,18 +16,29 @@ use crate::task::Task;
 use crate::vault::layout::log::Position;
 use crate::vault::reader::BackupReader;
 
+pub mod backup;
 pub mod client;
 pub mod config;
+pub mod consistency;
+pub mod cursor;
+pub mod digest;
+pub mod dump;
+pub mod extjson;
 pub mod extract;
 pub mod failure;
 pub mod follow;
+pub mod inspect;
+pub mod metadata;
 pub mod namespace;
 pub mod oplog;
 pub mod optime;
 pub mod permissions;
+pub mod ranges;
 pub mod raw;
+pub mod record;
 pub mod restore;
 pub mod source;
+pub mod survey;
 
 /// The kind of source that MongoDB is.
 #[derive(Clone, Copy, Debug)]
