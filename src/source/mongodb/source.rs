@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::config::Settings;
+use super::follow::follow;
 use crate::error::{Error, Kind, Result};
 use crate::source::{BackupPlan, Inspection, Slice, Source, Until};
 use crate::task::Task;
@@ -40,7 +41,7 @@ impl Source for MongoSource {
         self.settings.timeline
     }
 
-    async fn follow(&self, _: Until, _: &Task, _: &mut TimelineWriter<'_>) -> Result<()> {
-        Err(Error::new(Kind::Internal, "following the oplog", "not built yet"))
+    async fn follow(&self, until: Until, task: &Task, out: &mut TimelineWriter<'_>) -> Result<()> {
+        follow(&self.settings, until, task, out).await
     }
 }
