@@ -21,12 +21,15 @@ pub mod config;
 pub mod extract;
 pub mod failure;
 pub mod follow;
+pub mod indexes;
 pub mod namespace;
 pub mod oplog;
 pub mod optime;
 pub mod permissions;
 pub mod raw;
+pub mod replay;
 pub mod restore;
+pub mod selection;
 pub mod source;
 
 /// The kind of source that MongoDB is.
