@@ -16,7 +16,6 @@ use super::cursor::Cursor;
 use super::digest::Tally;
 use super::failure::{failed, is_passing};
 use super::namespace::Namespace;
-use super::outlook::Outlook;
 use super::plan::Wanted;
 use super::preflight::number;
 use crate::error::{Error, Kind, Result};
@@ -45,10 +44,10 @@ pub struct Comparison<'a> {
     pub contents: &'a Contents,
     /// Its collections.
     pub wanted: &'a [Wanted<'a>],
-    /// What the log did to them.
-    pub outlook: &'a Outlook,
-    /// The indexes that each collection should have now, where a restore knows.
-    pub indexes: Option<&'a BTreeMap<Namespace, Vec<Document>>>,
+    /// Collections of the target that the log did something to.
+    pub touched: &'a BTreeSet<Namespace>,
+    /// The indexes that each collection should have now.
+    pub indexes: &'a BTreeMap<Namespace, Vec<Document>>,
     /// Whether the target speaks of the buckets of a time series as `rawData`.
     pub raw_data: bool,
     /// On whose behalf.
@@ -69,8 +68,7 @@ impl Comparison<'_> {
     }
 
     fn is_touched(&self, one: &Wanted<'_>) -> bool {
-        self.outlook.touched.contains(&one.blueprint.namespace)
-            || self.outlook.dropped.contains(&one.target.db)
+        self.touched.contains(&one.target) || self.touched.contains(&buckets_of(&one.target))
     }
 
     fn counts(&self, blueprint: &Blueprint) -> Option<&Counts> {
@@ -109,41 +107,34 @@ impl Comparison<'_> {
         }
     }
 
-    /// Options, and indexes.
+    /// Options of what the log left alone, and all indexes.
     async fn definitions(&self) -> Result<Vec<Check>> {
         let databases: BTreeSet<&str> = self.wanted.iter().map(|one| &*one.target.db).collect();
         let mut listed = BTreeMap::new();
         for db in databases {
             listed.insert(db, collections::list(self.link, db, self.task).await?);
         }
-        let (mut checks, mut equal, mut indexes) = (Vec::new(), 0, 0);
-        for one in self.wanted {
-            let is_redefined = self.outlook.redefined.contains(&one.blueprint.namespace)
-                || self.outlook.dropped.contains(&one.target.db);
+        let mut checks = Vec::new();
+        for one in self.wanted.iter().filter(|one| !self.is_touched(one)) {
             let found = listed.get(&*one.target.db).and_then(|listed| listed.get(&one.target.collection));
-            let mut failures = Vec::new();
-            if !is_redefined {
-                failures.extend(options(one, found));
-            }
-            let expected = match self.indexes.and_then(|indexes| indexes.get(&one.target)) {
-                Some(expected) => Some(expected.as_slice()),
-                None => (!is_redefined).then_some(one.blueprint.indexes.as_slice()),
-            };
-            if let Some(expected) = expected.filter(|_| one.blueprint.shape != Shape::View) {
-                let found = collections::indexes(self.link, &one.target, self.task).await?;
-                indexes += expected.len();
-                failures.extend(index_checks(&one.target, expected, &found));
-            }
-            equal += usize::from(failures.is_empty());
-            checks.extend(failures);
+            checks.extend(options(one, found));
         }
-        let total = format!("{} collections, {indexes} indexes", self.wanted.len());
-        let found = match equal == self.wanted.len() {
-            true => total.clone(),
-            false => format!("{equal} collections as they should be"),
+        let tables = self.wanted.iter().filter(|one| one.blueprint.shape != Shape::View);
+        let tables: BTreeSet<&Namespace> =
+            tables.map(|one| &one.target).chain(self.indexes.keys()).collect();
+        let none = Vec::new();
+        for of in tables {
+            let found = collections::indexes(self.link, of, self.task).await?;
+            checks.extend(index_checks(of, self.indexes.get(of).unwrap_or(&none), &found));
+        }
+        let indexes: usize = self.indexes.values().map(Vec::len).sum();
+        let expected = format!("{} collections and views, {indexes} indexes", self.wanted.len());
+        let found = match checks.len() {
+            0 => expected.clone(),
+            differing => format!("{differing} of them differ"),
         };
         let passed = checks.is_empty();
-        checks.push(Check { name: "definitions".to_owned(), expected: total, found, passed });
+        checks.push(Check { name: "definitions".to_owned(), expected, found, passed });
         Ok(checks)
     }
 }

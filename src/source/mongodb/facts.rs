@@ -5,6 +5,8 @@ use serde_json::Value;
 
 use super::oplog::records::OPLOG;
 use super::optime::OpTime;
+use super::replay::Span;
+use super::selection::Selection;
 use super::wish::parse_optime;
 use crate::error::{Error, Kind, Result};
 use crate::source::Finding;
@@ -45,6 +47,11 @@ impl Facts {
     /// Updates of documents that are not there are to be expected up to here: they were deleted later, before they were read.
     pub fn tolerate_until(&self) -> OpTime {
         self.exact_at.filter(|_| self.is_fuzzy).unwrap_or(OpTime::ZERO)
+    }
+
+    /// What of the log is applied.
+    pub fn span<'a>(&self, selection: &'a Selection, until: OpTime) -> Span<'a> {
+        Span { selection, apply_from: self.apply_from, until, tolerate_until: self.tolerate_until() }
     }
 
     /// Up to which entry the log is applied; none if there is none to apply. The inner error speaks against the plan.

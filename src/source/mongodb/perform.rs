@@ -14,11 +14,10 @@ use super::facts::Facts;
 use super::indexes::Catalogue;
 use super::namespace::Namespace;
 use super::optime::OpTime;
-use super::outlook::Outlook;
 use super::plan::{self, Reach, Spec, Wanted};
 use super::preflight::{Estate, number};
 use super::raw;
-use super::replay::Replay;
+use super::replay::{Replay, Survey};
 use super::restore::records;
 use super::selection::Selection;
 use super::users::People;
@@ -43,7 +42,7 @@ pub struct Performance<'a> {
     /// What its collections were.
     pub blueprints: &'a [Blueprint],
     /// What the log does.
-    pub outlook: &'a Outlook,
+    pub log: &'a Survey,
     /// The target.
     pub link: &'a Link,
     /// What it said of itself.
@@ -82,7 +81,7 @@ impl Performance<'_> {
             omissions.extend(People::of(self.from).restore(self.link, &loader, self.task).await?);
         }
         if last.is_some() {
-            restored.items = self.count(&wanted, &selection).await?;
+            restored.items = self.count(&wanted).await?;
         }
         restored.omissions = omissions;
         Ok((restored, Outcome { indexes, last }))
@@ -188,20 +187,14 @@ impl Performance<'_> {
 
     /// Applies the log up to the cut; tells its last record.
     async fn replay(&self, selection: &Selection, catalogue: &mut Catalogue) -> Result<Option<OpTime>> {
-        let Some(cut) = self.spec.cut.filter(|_| self.outlook.last.is_some()) else { return Ok(None) };
+        let Some(cut) = self.spec.cut.filter(|_| self.log.last.is_some()) else { return Ok(None) };
         self.task.step("replay");
-        self.task.progress.set_total(self.outlook.bytes);
-        let replay = Replay {
-            link: self.link,
-            selection,
-            apply_from: self.facts.apply_from,
-            until: cut,
-            tolerate_until: self.facts.tolerate_until(),
-            task: self.task,
-        };
+        self.task.progress.set_total(self.log.bytes);
+        let span = self.facts.span(selection, cut);
+        let replay = Replay { link: self.link, task: self.task, span, apply_ops: true };
         let records = records(self.from, self.facts, cut, self.task).await?;
         let replayed = replay.run(records, catalogue).await?;
-        Ok(Some(replayed.last))
+        Ok(replayed.last)
     }
 
     /// Builds all indexes, and lets documents expire from then on.
@@ -219,11 +212,10 @@ impl Performance<'_> {
             }
         }
         let mut building = Vec::new();
-        for (namespace, specs) in catalogue.indexes() {
-            let specs: Result<Vec<Document>> = specs.iter().map(|spec| document(spec)).collect();
+        for (namespace, specs) in specs(catalogue)? {
             let collation =
                 collated.get(&namespace.db).is_some_and(|with| with.contains(&namespace.collection));
-            building.push(self.build_one(namespace.clone(), specs?, collation));
+            building.push(self.build_one(namespace, specs, collation));
         }
         let built: Vec<_> = stream::iter(building).buffer_unordered(AT_ONCE).try_collect().await?;
         let (mut indexes, mut omissions) = (BTreeMap::new(), Vec::new());
@@ -253,14 +245,14 @@ impl Performance<'_> {
     }
 
     /// Documents that are there after the log was applied.
-    async fn count(&self, wanted: &[Wanted<'_>], selection: &Selection) -> Result<u64> {
-        let reach = Reach::new(wanted, self.outlook, selection);
+    async fn count(&self, wanted: &[Wanted<'_>]) -> Result<u64> {
+        let reach = Reach::new(wanted, self.log);
         let mut items = 0;
-        for db in reach.all_databases() {
+        for db in reach.databases() {
             let listed = collections::list(self.link, &db, self.task).await?;
             let tables = listed.into_iter().filter(|(_, listed)| listed.kind != "view");
             for (collection, _) in tables {
-                if !reach.namespaces.contains(&Namespace::new(&*db, &*collection)) {
+                if !reach.0.contains(&Namespace::new(&*db, &*collection)) {
                     continue;
                 }
                 let reply = self.link.attempt(&db, doc! { "count": collection }).await?;
@@ -273,7 +265,7 @@ impl Performance<'_> {
 }
 
 /// The indexes and the expiry that the backup says, by the names in the target.
-fn catalogue(wanted: &[Wanted<'_>]) -> Result<Catalogue> {
+pub fn catalogue(wanted: &[Wanted<'_>]) -> Result<Catalogue> {
     let mut catalogue = Catalogue::default();
     for Wanted { blueprint, target } in wanted.iter().filter(|one| one.blueprint.shape != Shape::View) {
         for index in &blueprint.indexes {
@@ -284,6 +276,16 @@ fn catalogue(wanted: &[Wanted<'_>]) -> Result<Catalogue> {
         catalogue.set_expiry(target, blueprint.expiry().and_then(number));
     }
     Ok(catalogue)
+}
+
+/// The specifications that a catalogue holds.
+pub fn specs(catalogue: &Catalogue) -> Result<BTreeMap<Namespace, Vec<Document>>> {
+    let mut all = BTreeMap::new();
+    for (namespace, specs) in catalogue.indexes() {
+        let specs: Result<Vec<Document>> = specs.iter().map(|spec| document(spec)).collect();
+        all.insert(namespace.clone(), specs?);
+    }
+    Ok(all)
 }
 
 fn document(spec: &[u8]) -> Result<Document> {

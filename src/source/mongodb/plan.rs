@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::blueprint::{Blueprint, Shape};
+use super::blueprint::{BUCKETS, Blueprint, Shape};
 use super::collections::{buildable, is_id_index};
 use super::facts::Facts;
 use super::namespace::Namespace;
 use super::optime::OpTime;
-use super::outlook::Outlook;
 use super::preflight::Estate;
+use super::replay::Survey;
 use super::selection::Selection;
 use super::wish::Options;
 use crate::error::{Error, Kind, Result};
@@ -89,30 +89,25 @@ pub fn is_own(db: &str) -> bool {
 
 /// Everything that a restore writes to, by its names in the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reach {
-    /// Collections and views.
-    pub namespaces: BTreeSet<Namespace>,
-    /// Databases that the log drops as a whole.
-    pub databases: BTreeSet<String>,
-}
+pub struct Reach(pub BTreeSet<Namespace>);
 
 impl Reach {
-    /// Of these collections, and of what the log does to them and others.
-    pub fn new(wanted: &[Wanted<'_>], outlook: &Outlook, selection: &Selection) -> Reach {
-        let touched = outlook.touched.iter().filter_map(|namespace| selection.target(namespace));
-        let namespaces = wanted.iter().map(|wanted| wanted.target.clone()).chain(touched).collect();
-        Reach { namespaces, databases: outlook.dropped.clone() }
-    }
-
-    /// Whether this one, which the target has, stands in the way.
-    pub fn meets(&self, existing: &Namespace) -> bool {
-        self.namespaces.contains(existing) || self.databases.contains(&existing.db)
+    /// Of these collections, and of those that the log does something to: a time series by its own name.
+    pub fn new(wanted: &[Wanted<'_>], log: &Survey) -> Reach {
+        let touched = log.tally.touched.iter().map(series);
+        Reach(wanted.iter().map(|wanted| wanted.target.clone()).chain(touched).collect())
     }
 
     /// All databases that are written to.
-    pub fn all_databases(&self) -> BTreeSet<String> {
-        self.namespaces.iter().map(|namespace| namespace.db.clone()).chain(self.databases.clone()).collect()
+    pub fn databases(&self) -> BTreeSet<String> {
+        self.0.iter().map(|namespace| namespace.db.clone()).collect()
     }
+}
+
+/// The time series that buckets belong to, else the collection itself.
+pub fn series(of: &Namespace) -> Namespace {
+    let name = of.collection.strip_prefix(BUCKETS).unwrap_or(&of.collection);
+    Namespace::new(&*of.db, name)
 }
 
 /// Fails for a plan that says itself why it cannot be executed.
@@ -157,15 +152,15 @@ pub fn names<'a>(of: impl IntoIterator<Item = &'a Namespace>) -> String {
 }
 
 /// The lines of a plan. They do not depend on what the target holds, because the plan's hash covers them.
-pub fn actions(wanted: &[Wanted<'_>], outlook: &Outlook, spec: &Spec) -> Vec<Action> {
+pub fn actions(wanted: &[Wanted<'_>], log: &Survey, spec: &Spec) -> Vec<Action> {
     let verb = if spec.drop { "replace" } else { "create" };
     let fate = if spec.drop { "; dropped first where the target has it" } else { "" };
     let mut actions = match wanted.len() > LINES_MAX {
         false => wanted.iter().map(|one| line(verb, one, fate)).collect(),
         true => groups(verb, wanted, fate),
     };
-    if let Some(cut) = spec.cut.filter(|_| outlook.entries() > 0) {
-        let object = format!("{} operations and {} commands of the log", outlook.ops, outlook.commands);
+    if let Some(cut) = spec.cut.filter(|_| log.tally.ops + log.tally.commands > 0) {
+        let object = format!("{} operations and {} commands of the log", log.tally.ops, log.tally.commands);
         let reason = format!("up to {cut} ({}), whole transactions only", cut.moment());
         actions.push(action("replay", object, reason));
     }

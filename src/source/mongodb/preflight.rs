@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::client::{Link, Server};
-use super::collections::{self, is_id_index};
+use super::collections;
 use super::facts::Facts;
 use super::namespace::Namespace;
-use super::outlook::Outlook;
 use super::plan::{Reach, Spec, Wanted, names};
+use super::replay::Survey;
 use crate::error::Result;
 use crate::source::{Finding, Identity};
 use crate::task::Task;
@@ -60,10 +60,10 @@ impl Estate {
     pub async fn ask(link: &Link, name: &str, reach: &Reach, task: &Task) -> Result<Estate> {
         let server = Server::ask(link).await?;
         let mut in_the_way = BTreeSet::new();
-        for db in reach.all_databases() {
+        for db in reach.databases() {
             let listed = collections::list(link, &db, task).await?;
             let found = listed.into_keys().map(|collection| Namespace::new(&*db, collection));
-            in_the_way.extend(found.filter(|found| reach.meets(found)));
+            in_the_way.extend(found.filter(|found| reach.0.contains(found)));
         }
         let mut counted = Vec::new();
         for namespace in in_the_way.iter().take(COUNTED) {
@@ -118,7 +118,7 @@ pub struct Case<'a> {
     /// Which of its collections are wanted.
     pub wanted: &'a [Wanted<'a>],
     /// What the log does.
-    pub outlook: &'a Outlook,
+    pub log: &'a Survey,
     /// How.
     pub spec: &'a Spec,
     /// What the backup lacks.
@@ -132,7 +132,7 @@ impl Case<'_> {
         findings.push(self.in_the_way(estate));
         findings.push(self.rights(&estate.rights));
         findings.push(self.disk(estate.disk));
-        findings.extend(self.log());
+        findings.extend(self.of_log());
         findings.extend(self.nothing());
         findings.extend(self.omissions());
         findings
@@ -194,23 +194,26 @@ impl Case<'_> {
         }
     }
 
-    fn log(&self) -> Vec<Finding> {
-        let outlook = self.outlook;
+    fn of_log(&self) -> Vec<Finding> {
+        let Survey { tally, open, .. } = self.log;
         let mut findings = Vec::new();
-        if outlook.split > 0 {
-            let first: Vec<String> = outlook
-                .first_split
-                .iter()
-                .map(|(at, left)| format!("{at} ({left} operations left out)"))
-                .collect();
-            let what = format!("the selection splits {} transactions: {}", outlook.split, first.join(", "));
-            findings.push(Finding::warning(what, "what they wrote outside of the selection is not restored"));
-        }
-        if outlook.open > 0 {
-            let what = format!("{} transactions were not committed at that moment", outlook.open);
+        if let Some(first) = tally.split.first {
+            let (count, left_out) = (tally.split.transactions, tally.split.left_out);
             findings.push(Finding::warning(
-                what,
+                format!("the selection splits {count} transactions, the first at {first}"),
+                format!("{left_out} of their operations are outside of it, and are not restored"),
+            ));
+        }
+        if !open.is_empty() {
+            findings.push(Finding::warning(
+                format!("{} transactions were not committed at that moment", open.len()),
                 "nothing of them is restored, as nobody saw anything of them then",
+            ));
+        }
+        if tally.users > 0 {
+            findings.push(Finding::warning(
+                format!("the log changes users and roles {} times", tally.users),
+                "they are restored as the backup has them",
             ));
         }
         findings
@@ -218,7 +221,7 @@ impl Case<'_> {
 
     /// A selection of nothing is a slip of the pen.
     fn nothing(&self) -> Option<Finding> {
-        let is_empty = self.wanted.is_empty() && self.outlook.entries() == 0 && !self.spec.users;
+        let is_empty = self.wanted.is_empty() && self.log.tally.ops + self.log.tally.commands == 0 && !self.spec.users;
         let is_selection = !self.spec.include.is_empty();
         (is_empty && is_selection).then(|| {
             let what = format!("nothing in the backup matches {}", self.spec.include.join(", "));
@@ -280,9 +283,4 @@ fn allowed(privileges: &[Document], action: &str, db: &str) -> bool {
         });
         has && (any || of_db && whole)
     })
-}
-
-/// How many indexes beside that of `_id`.
-pub fn indexes_beside(indexes: &[Document]) -> usize {
-    indexes.iter().filter(|index| !is_id_index(index)).count()
 }

@@ -1,9 +1,11 @@
 //! Restores a backup into a running deployment: plans it, checks it again, does it, compares.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use mongodb::bson::Document;
 use tokio::sync::Mutex;
 
 use super::blueprint::{self, Blueprint};
@@ -11,15 +13,14 @@ use super::client::{Link, Server};
 use super::compare::Comparison;
 use super::config::Settings;
 use super::facts::Facts;
-use super::oplog::entry::Entry;
+use super::namespace::Namespace;
 use super::oplog::records::Records;
 use super::oplog::tail;
-use super::oplog::transactions::Assembler;
 use super::optime::OpTime;
-use super::outlook::Outlook;
-use super::perform::{Outcome, Performance};
+use super::perform::{Outcome, Performance, catalogue, specs};
 use super::plan::{self, Reach, Spec};
 use super::preflight::{Case, Estate};
+use super::replay::{self, Survey};
 use super::users::People;
 use super::wish::Options;
 use crate::error::{Error, Kind, Result};
@@ -48,7 +49,9 @@ struct Look {
     backup: BackupRef,
     spec: Spec,
     blueprints: Vec<Blueprint>,
-    outlook: Outlook,
+    log: Survey,
+    /// The indexes that each collection of the target has in the end.
+    indexes: BTreeMap<Namespace, Vec<Document>>,
 }
 
 impl MongoTarget {
@@ -69,8 +72,18 @@ impl MongoTarget {
             return Ok(look.clone());
         }
         let blueprints = blueprint::read(from, task).await?;
-        let outlook = outlook(from, spec, task).await?;
-        let look = Arc::new(Look { backup, spec: spec.clone(), blueprints, outlook });
+        let selection = spec.selection()?;
+        let mut catalogue = catalogue(&plan::wanted(&blueprints, &selection))?;
+        let facts = Facts::of(&from.manifest);
+        let log = match spec.cut {
+            None => Survey::default(),
+            Some(cut) => {
+                let records = records(from, &facts, cut, task).await?;
+                task.guard(replay::survey(facts.span(&selection, cut), records, &mut catalogue)).await?
+            }
+        };
+        let indexes = specs(&catalogue)?;
+        let look = Arc::new(Look { backup, spec: spec.clone(), blueprints, log, indexes });
         *memo = Some(look.clone());
         Ok(look)
     }
@@ -83,50 +96,26 @@ impl MongoTarget {
         link: &Link,
         task: &Task,
     ) -> Result<(Estate, Vec<Finding>)> {
-        let Look { spec, blueprints, outlook, .. } = look;
+        let Look { spec, blueprints, log, .. } = look;
         let selection = spec.selection()?;
         let wanted = plan::wanted(blueprints, &selection);
-        let reach = Reach::new(&wanted, outlook, &selection);
+        let reach = Reach::new(&wanted, log);
         let estate = task.guard(Estate::ask(link, self.settings.name.as_str(), &reach, task)).await?;
         let facts = Facts::of(&from.manifest);
         let omissions = &from.manifest.omissions;
-        let case = Case { facts: &facts, wanted: &wanted, outlook, spec, omissions };
+        let case = Case { facts: &facts, wanted: &wanted, log, spec, omissions };
         let mut findings = case.judge(&estate);
-        let names = || blueprints.iter().map(|one| &one.namespace).chain(&outlook.touched);
-        findings.extend(
-            selection
-                .clash(names())
-                .map(|clash| Finding::error(clash.to_string(), "rename one of them too, or leave it out")),
-        );
+        let names = || blueprints.iter().map(|one| &one.namespace);
+        findings.extend(selection.clash(names()).map(|clash| {
+            Finding::error(clash.to_string(), "rename one of them too, or leave it out")
+        }));
+        // The log may have made it later.
+        let finding = if log.tally.touched.is_empty() { Finding::error } else { Finding::warning };
         findings.extend(selection.idle(names()).into_iter().map(|name| {
-            Finding::error(
-                format!("neither the backup nor the log has {name}"),
-                "look at the names: `tidekeeper show SOURCE/ID`",
-            )
+            finding(format!("the backup has no {name}"), "look at the names: `tidekeeper show SOURCE/ID`".into())
         }));
         Ok((estate, findings))
     }
-}
-
-/// One pass through the log: each segment is checked, and what it does is counted.
-async fn outlook(from: &BackupReader, spec: &Spec, task: &Task) -> Result<Outlook> {
-    let facts = Facts::of(&from.manifest);
-    let mut outlook = Outlook::default();
-    let Some(cut) = spec.cut else { return Ok(outlook) };
-    let selection = spec.selection()?;
-    let mut records = records(from, &facts, cut, task).await?;
-    let mut assembler = Assembler::new(facts.apply_from);
-    while let Some((at, record)) = task.guard(records.next()).await? {
-        outlook.bytes += record.len() as u64;
-        outlook.last = Some(at);
-        for unit in assembler.take(Entry::all(&record)?)? {
-            if unit.at > facts.apply_from {
-                outlook.take(&unit, &selection)?;
-            }
-        }
-    }
-    outlook.open = assembler.open().len() as u64;
-    Ok(outlook)
 }
 
 /// The log from the backup to the cut: its own part first.
@@ -171,7 +160,7 @@ impl Target for MongoTarget {
             backup: from.manifest.backup(),
             at,
             target: estate.identity.clone(),
-            actions: plan::actions(&wanted, &look.outlook, &spec),
+            actions: plan::actions(&wanted, &look.log, &spec),
             findings,
             destructive: spec.drop && !estate.in_the_way.is_empty(),
             live: plan::live(&estate),
@@ -190,7 +179,7 @@ impl Target for MongoTarget {
             facts: &Facts::of(&from.manifest),
             spec: &look.spec,
             blueprints: &look.blueprints,
-            outlook: &look.outlook,
+            log: &look.log,
             link: &link,
             estate: &estate,
             raw_data: estate.server.release() >= RAW_DATA_SINCE,
@@ -221,14 +210,14 @@ impl Target for MongoTarget {
             link: &link,
             contents: &contents,
             wanted: &plan::wanted(&look.blueprints, &spec.selection()?),
-            outlook: &look.outlook,
-            indexes: done.map(|(.., outcome)| &outcome.indexes),
+            touched: &look.log.tally.touched,
+            indexes: done.map_or(&look.indexes, |(.., outcome)| &outcome.indexes),
             raw_data: server.release() >= RAW_DATA_SINCE,
             task,
         };
         let mut checks = comparison.run().await?;
         if let (Some((.., outcome)), Some(cut)) = (done, spec.cut) {
-            checks.extend(replayed(look.outlook.last, outcome.last, cut));
+            checks.extend(replayed(look.log.last, outcome.last, cut));
         }
         Ok(checks)
     }

@@ -566,7 +566,8 @@ async fn ask(
 ) -> Result<Vec<Vec<u8>>> {
     let doing = || format!("reading {db}.{} of {}", find.get_str("find").unwrap_or_default(), link.endpoint);
     let asked = async {
-        let find = link.database(db).run_cursor_command(find.clone()).selection_criteria(reads);
+        let db = link.database(db);
+        let find = db.run_cursor_command(find.clone()).selection_criteria(reads);
         find.batch().await?.try_collect::<Vec<RawBatch>>().await
     };
     let late = || Err(Error::new(Kind::Timeout, doing(), format!("no answer within {CALL_LIMIT:?}")));
