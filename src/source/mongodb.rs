@@ -17,28 +17,42 @@ use crate::vault::layout::log::Position;
 use crate::vault::reader::BackupReader;
 
 pub mod backup;
+pub mod blueprint;
 pub mod client;
+pub mod collections;
+pub mod compare;
 pub mod config;
 pub mod consistency;
 pub mod cursor;
 pub mod digest;
+pub mod documents;
 pub mod dump;
 pub mod extjson;
 pub mod extract;
+pub mod facts;
 pub mod failure;
 pub mod follow;
+pub mod indexes;
 pub mod inspect;
 pub mod metadata;
 pub mod namespace;
 pub mod oplog;
 pub mod optime;
+pub mod perform;
 pub mod permissions;
+pub mod plan;
+pub mod preflight;
 pub mod ranges;
 pub mod raw;
 pub mod record;
+pub mod replay;
 pub mod restore;
+pub mod selection;
 pub mod source;
+pub mod steady;
 pub mod survey;
+pub mod users;
+pub mod wish;
 
 /// The kind of source that MongoDB is.
 #[derive(Clone, Copy, Debug)]
