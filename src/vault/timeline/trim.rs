@@ -81,7 +81,8 @@ fn going<'a>(timeline: &'a Timeline, bases: &[Base], since: Timestamp, is_newest
         let stretch = &stretches[n];
         let held = bases.iter().filter(|base| stretch.holds(base)).map(|base| base.position);
         match held.min() {
-            Some(oldest) => segment.name.to <= oldest,
+            // What ends a stretch stays with its base: it says how far the log is known, and the writer goes on from it.
+            Some(oldest) => segment.name.to <= oldest && segment.name.to < stretch.to,
             None if is_newest && n + 1 == stretches.len() => false,
             None => newest(timeline, stretch).is_some_and(|newest| newest < since),
         }
@@ -114,7 +115,7 @@ pub fn promised(timelines: &[Timeline], bases: &[(Base, Timestamp)], since: Time
         let stretches = stretches(timeline);
         for (m, stretch) in stretches.iter().enumerate() {
             let is_open = n + 1 == timelines.len() && m + 1 == stretches.len();
-            if !is_open && newest(timeline, stretch).is_none_or(|newest| newest < since) {
+            if !is_open && newest(timeline, stretch).is_some_and(|newest| newest < since) {
                 continue;
             }
             let good = || bases.iter().filter(|(base, _)| base.good && stretch.holds(base));
