@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Vault;
-use super::decide::Deciding;
+use super::decide::{Deciding, Decision, decide};
 use super::layout::log::{LogKey, Position, SegmentName, TimelineId};
 use crate::config::SourceName;
 use crate::error::Result;
@@ -103,6 +103,18 @@ pub struct Timeline {
     pub end: std::result::Result<Option<End>, String>,
     /// All segments, by where they begin.
     pub segments: Vec<Segment>,
+}
+
+/// Closes a timeline: what comes after `end` belongs to another. Answers with the end that counts: of two, the first.
+///
+/// # Errors
+/// Those of the store.
+pub async fn close(vault: &Vault, source: &SourceName, timeline: &TimelineId, end: End) -> Result<End> {
+    let key = super::layout::log::end(source, timeline);
+    match decide(&*vault.store, &*vault.clock, &key, &end).await? {
+        Decision::Ours => Ok(end),
+        Decision::Theirs(other) => Ok(other),
+    }
 }
 
 /// All timelines of a source, oldest first.
