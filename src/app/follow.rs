@@ -118,7 +118,11 @@ fn writer<'a>(app: &App, source: &SourceName, fence: &'a Fence) -> Result<(Timel
         let doing = format!("following the log of {source}");
         return Err(Error::new(Kind::Unsupported, doing, "its configuration asks for no timeline"));
     };
-    Ok(TimelineWriter::new(&app.vault, source, system.kind(), fence, bounds))
+    let kind = app.kind(system.kind()).ok_or_else(|| {
+        let doing = format!("following the log of {source}");
+        Error::new(Kind::Unsupported, doing, format!("this build reads no logs of kind {}", system.kind()))
+    })?;
+    Ok(TimelineWriter::new(&app.vault, source, kind.name(), fence, bounds, kind.framing()))
 }
 
 /// The restore that a source's newest timeline was closed for, while it lasts.

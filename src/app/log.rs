@@ -85,9 +85,8 @@ fn base(row: &Row) -> Option<Base> {
 impl Log {
     /// Where `wanted` lies.
     pub fn place(&self, wanted: Position) -> Place {
-        let holds = |window: &&Window| window.from <= wanted && wanted <= window.to;
-        if let Some(window) = self.windows.iter().rev().find(holds) {
-            return Place::In(self.base_in(window, wanted));
+        if let Some((base, _)) = chain::base_for(&self.timelines, &self.bases, wanted) {
+            return Place::In(base.backup.clone());
         }
         let before = self.windows.iter().map(|window| window.to).filter(|to| *to < wanted).max();
         let after = self.windows.iter().map(|window| window.from).filter(|from| *from > wanted).min();
@@ -99,23 +98,14 @@ impl Log {
         }
     }
 
-    /// The newest good backup in `window` that is not past `wanted`: the less is replayed, the sooner it is done.
-    fn base_in(&self, window: &Window, wanted: Position) -> BackupRef {
-        let timeline = self.timelines.iter().find(|timeline| timeline.id == window.timeline);
-        let identity =
-            timeline.and_then(|timeline| timeline.origin.as_ref().ok()).map(|origin| &origin.identity);
-        let reach = window.from..=wanted.min(window.to);
-        let fits =
-            |base: &&Base| base.good && Some(&base.identity) == identity && reach.contains(&base.position);
-        let newest = self.bases.iter().filter(fits).max_by_key(|base| (base.position, &base.backup.id));
-        newest.map_or_else(|| window.base.clone(), |base| base.backup.clone())
-    }
-
     /// Up to where can be restored, and from which backup, along the timeline that is being written.
     pub fn end(&self) -> Option<(BackupRef, Position)> {
         let (newest, window) = (self.timelines.last()?, self.windows.last()?);
-        let open = newest.end == Ok(None) && newest.id == window.timeline;
-        open.then(|| (self.base_in(window, window.to), window.to))
+        if newest.end != Ok(None) || newest.id != window.timeline {
+            return None;
+        }
+        let (base, _) = chain::base_for(&self.timelines, &self.bases, window.to)?;
+        Some((base.backup.clone(), window.to))
     }
 
     /// When the record at a position was written.

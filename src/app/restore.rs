@@ -14,8 +14,8 @@ use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
 use crate::source::{Check, RestorePlan, Restored, Target, Wish};
 use crate::task::Task;
+use crate::vault::layout::BackupRef;
 use crate::vault::layout::log::Position;
-use crate::vault::layout::{self, BackupRef};
 use crate::vault::reader::BackupReader;
 use crate::vault::timeline::{self, End, Origin};
 use crate::vault::verify::ensure_not_damaged;
@@ -166,12 +166,8 @@ impl Restore {
             let Some(newest) = open.filter(|newest| newest.origin.as_ref().is_ok_and(is_it)) else {
                 continue;
             };
-            let end = End {
-                position: head.position,
-                why: format!("run {} restored into the source", attempt.run),
-                writer: layout::nonce(),
-                at: self.app.clock.now(),
-            };
+            let why = format!("run {} restored into the source", attempt.run);
+            let end = End::new(head.position, why, self.app.clock.now());
             task.guard(timeline::close(vault, source, &newest.id, end)).await?;
             closed.push(source.clone());
         }

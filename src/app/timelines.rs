@@ -278,14 +278,13 @@ impl Chapter {
     fn of(timeline: &Timeline) -> Self {
         let origin = timeline.origin.as_ref().ok();
         let ended = timeline.end.as_ref().ok().and_then(|end| end.as_ref());
-        let problem = timeline.origin.as_ref().err().or(timeline.end.as_ref().err());
         Chapter {
             timeline: timeline.id.clone(),
             identity: origin.map(|origin| origin.identity.clone()),
             began: origin.map_or_else(|| timeline.id.time(), |origin| origin.at),
             why: origin.map(|origin| origin.why.clone()),
             ended: ended.map(|end| Ended { at: end.at, why: end.why.clone() }),
-            problem: problem.cloned(),
+            problem: timeline.problem().map(str::to_owned),
         }
     }
 }

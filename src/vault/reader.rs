@@ -226,16 +226,24 @@ impl BackupReader {
         if !artifact.codecs.contains(&Codec::Age) {
             return Ok(None);
         }
-        let encryption = self.vault.encryption.as_ref();
-        let Some(path) = encryption.and_then(|encryption| encryption.identity_file.clone()) else {
-            let recipients =
-                self.manifest.encryption.as_ref().map_or(String::new(), |to| to.recipients.join(", "));
-            let why = format!("it is encrypted to {recipients}, and no private key is configured");
-            return Err(Error::new(Kind::Config, "decrypting", why)
-                .hint("set `encryption.identity_file` to a file with the private key of one of them"));
-        };
-        start(usize::MAX, move || read_identities(&path)).await.map(Some)
+        let recipients =
+            self.manifest.encryption.as_ref().map_or(String::new(), |to| to.recipients.join(", "));
+        private_keys(&self.vault, &recipients).await.map(Some)
     }
+}
+
+/// The private keys for what is encrypted to `recipients`.
+///
+/// # Errors
+/// `Config` if none are configured.
+pub(super) async fn private_keys(vault: &Vault, recipients: &str) -> Result<Identities> {
+    let encryption = vault.encryption.as_ref();
+    let Some(path) = encryption.and_then(|encryption| encryption.identity_file.clone()) else {
+        let why = format!("it is encrypted to {recipients}, and no private key is configured");
+        return Err(Error::new(Kind::Config, "decrypting", why)
+            .hint("set `encryption.identity_file` to a file with the private key of one of them"));
+    };
+    start(usize::MAX, move || read_identities(&path)).await
 }
 
 /// Reads the rest of a manifest: small, never encrypted, needed before there is a task.
