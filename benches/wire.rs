@@ -1,7 +1,7 @@
 //! The wire double as a program, and the barest client of any server, for `benches/mongodb.py`.
 //!
 //! `wire serve [--port N] [--rtt 1ms] [--collection DB.NAME:BYTES:DOCSIZE[:long]].. [--small N:DOCUMENTS] [--no-apply-ops]
-//! [--no-snapshots]` says `listening on PORT` and serves until it is killed. `wire ask HOST:PORT DB COMMAND FIELDS` sends
+//! [--no-snapshots]` says `listening on URI` and serves until it is killed. `wire ask HOST:PORT DB COMMAND FIELDS` sends
 //! a command with the fields of a JSON document and prints the reply; `wire scan HOST:PORT PARALLEL DB.NAME..` reads collections and throws them away; `wire fill HOST:PORT
 //! DB.NAME:BYTES:DOCSIZE..` inserts documents.
 #![allow(missing_docs)]
@@ -58,7 +58,7 @@ fn serve(arguments: &[&str]) -> Outcome<()> {
     }
     let double = Double::start(options, port).map_err(|error| error.to_string())?;
     double.feed(&fed).map_err(|error| error.to_string())?;
-    println!("listening on {}", double.port);
+    println!("listening on {}", double.uri());
     std::io::stdout().flush().map_err(|error| error.to_string())?;
     loop {
         std::thread::park();

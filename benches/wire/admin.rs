@@ -12,9 +12,8 @@ use super::scan::Scan;
 use super::store::Collection;
 use super::{digest, oplog};
 
-/// The set's name and, in its configuration, its id.
+/// The set's name.
 const SET: &str = "wire";
-const SET_ID: [u8; 12] = *b"wire-the-set";
 
 impl Shared {
     /// Commands that change nothing; none for one that is unknown.
@@ -87,7 +86,7 @@ impl Shared {
 
     fn configuration(&self) -> Document {
         let members = vec![doc! { "_id": 0, "host": self.host() }];
-        let settings = doc! { "replicaSetId": ObjectId::from_bytes(SET_ID) };
+        let settings = doc! { "replicaSetId": self.set_id };
         doc! { "config": { "_id": SET, "version": 1, "term": 1_i64, "members": members, "settings": settings } }
     }
 

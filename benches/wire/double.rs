@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, Timestamp};
 
 use self::generate::{Generated, Ids, Template};
@@ -86,6 +87,8 @@ pub struct Double {
 struct Shared {
     options: Options,
     port: u16,
+    /// Of the replica set: another for every double, so that two are never taken for one.
+    set_id: ObjectId,
     catalog: Catalog,
     oplog: Arc<Oplog>,
     cursors: Mutex<HashMap<i64, reads::Cursor>>,
@@ -112,6 +115,7 @@ impl Double {
         let shared = Arc::new(Shared {
             options,
             port,
+            set_id: ObjectId::new(),
             catalog: Catalog::default(),
             oplog: oplog.clone(),
             cursors: Mutex::default(),

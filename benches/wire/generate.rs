@@ -1,6 +1,6 @@
 //! Collections that are not stored but fed: documents of a template, each with the `_id` of its place.
 //!
-//! The template is longer than any compressor's window here (zstd -3: 2 MiB), and its number of documents is prime, so that ranges
+//! The template is longer than any compressor's window here (zstd -3: 2 MiB), and its number of documents is odd, so that ranges
 //! which are read side by side stand at different places of it.
 
 use std::fmt::Write;
@@ -12,8 +12,8 @@ use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, doc};
 use super::key::{Key, key};
 use super::message::Out;
 
-/// How many documents of 1 KB: 16 MB.
-const DOCUMENTS: usize = 16_381;
+/// About how long a template is; of documents of 1,000 bytes it has a prime number.
+const LENGTH: usize = 16_381_000;
 
 /// Where the value of `_id` stands in a document: after its length, its type and `_id\0`.
 const ID_AT: usize = 9;
@@ -64,7 +64,7 @@ impl Template {
     pub fn new(size: usize, ids: Ids) -> Self {
         let mut template = Template { bytes: Vec::new(), ends: Vec::new(), ids };
         let mut writer = Writer::new();
-        for n in 0..DOCUMENTS {
+        for n in 0..(LENGTH / size).max(3) | 1 {
             let document = writer.order(ids.of(n as u64), size);
             template.bytes.extend(document.to_vec().expect("an order is a document"));
             template.ends.push(template.bytes.len());
@@ -73,14 +73,14 @@ impl Template {
     }
 
     fn document(&self, n: u64) -> &[u8] {
-        let at = (n % DOCUMENTS as u64) as usize;
+        let at = (n % self.ends.len() as u64) as usize;
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.bytes[start..self.ends[at]]
     }
 
     /// The mean size of a document.
     pub fn mean(&self) -> u64 {
-        (self.bytes.len() / DOCUMENTS) as u64
+        (self.bytes.len() / self.ends.len()) as u64
     }
 }
 
