@@ -147,10 +147,14 @@ impl Shared {
         doc! { "namespaces": each }
     }
 
-    /// Adds operations to the log, and does them too.
+    /// Adds operations to the log, once, and does them too.
     fn grow(&self, command: &Document) -> Result<Document> {
         let operations = number(command, "wireOplog").filter(|count| *count > 0);
         let operations = operations.ok_or_else(|| Refusal::bad("wireOplog wants a number"))? as u64;
+        let ns = format!("{}.{}", oplog::DATABASE, oplog::COLLECTION);
+        if self.catalog.find(oplog::DATABASE, oplog::COLLECTION).is_some() {
+            return Err(Refusal::exists(&ns));
+        }
         let begin = self.oplog.count();
         let (first, last) = self.oplog.append(operations);
         for n in begin..self.oplog.count() {
@@ -158,7 +162,7 @@ impl Shared {
                 mongodb::bson::RawDocumentBuf::try_from(&self.oplog.entry(n)).map_err(Refusal::malformed)?;
             self.apply(&entry)?;
         }
-        Ok(doc! { "first": first, "last": last, "ns": format!("{}.{}", oplog::DATABASE, oplog::COLLECTION) })
+        Ok(doc! { "first": first, "last": last, "ns": ns })
     }
 }
 

@@ -72,6 +72,12 @@ impl Filter {
     }
 
     fn require(&mut self, path: &str, order: &str, operator: &str, value: RawBsonRef<'_>) -> Result<()> {
+        // A field that is not there reads as null.
+        let (operator, value) = match (operator, value) {
+            ("$exists", RawBsonRef::Boolean(true)) => ("$ne", RawBsonRef::Null),
+            ("$exists", RawBsonRef::Boolean(false)) => ("$eq", RawBsonRef::Null),
+            other => other,
+        };
         let op = match operator {
             "$eq" | "$in" => Op::In,
             "$ne" | "$nin" => Op::NotIn,

@@ -64,7 +64,7 @@ impl Template {
     pub fn new(size: usize, ids: Ids) -> Self {
         let mut template = Template { bytes: Vec::new(), ends: Vec::new(), ids };
         let mut writer = Writer::new();
-        for n in 0..(LENGTH / size).max(3) | 1 {
+        for n in 0..(LENGTH / size.max(1)).max(3) | 1 {
             let document = writer.order(ids.of(n as u64), size);
             template.bytes.extend(document.to_vec().expect("an order is a document"));
             template.ends.push(template.bytes.len());
@@ -129,11 +129,13 @@ impl Generated {
     }
 }
 
-/// Makes documents like those of a shop: names, addresses and products from pools, figures, times, free text.
+/// Makes documents like those of a shop: its customers and products come again, some more often; keys, figures, times and free
+/// text are new each time.
 #[derive(Debug)]
 pub struct Writer {
     random: Random,
     words: Vec<String>,
+    customers: Vec<(Document, Document)>,
     products: Vec<String>,
     agents: Vec<String>,
 }
@@ -143,7 +145,9 @@ impl Writer {
     pub fn new() -> Self {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let words: Vec<String> = (0..4_000).map(|_| word(&mut random)).collect();
-        let mut writer = Writer { random, words, products: Vec::new(), agents: Vec::new() };
+        let (customers, products, agents) = (Vec::new(), Vec::new(), Vec::new());
+        let mut writer = Writer { random, words, customers, products, agents };
+        writer.customers = (0..10_000).map(|_| writer.customer()).collect();
         writer.products = (0..2_000).map(|_| writer.text(24)).collect();
         writer.agents =
             (0..60).map(|_| format!("Mozilla/5.0 ({}) Gecko/20100101", writer.text(30))).collect();
@@ -152,7 +156,7 @@ impl Writer {
 
     /// An order of about `size` bytes.
     pub fn order(&mut self, id: Bson, size: usize) -> Document {
-        let (first, last) = (self.word(), self.word());
+        let (customer, address) = self.customers[self.random.skewed(self.customers.len())].clone();
         let created = 1_700_000_000_000 + self.random.below(40_000_000_000) as i64;
         let status =
             ["new", "paid", "packed", "shipped", "delivered", "returned"][self.random.below(6) as usize];
@@ -161,15 +165,8 @@ impl Writer {
             "_id": id,
             "number": format!("{:016x}", self.random.next()),
             "status": status,
-            "customer": {
-                "id": self.random.below(5_000_000) as i64, "name": format!("{first} {last}"),
-                "email": format!("{first}.{last}{}@example.com", self.random.below(100)),
-                "phone": format!("+49 {:09}", self.random.below(1_000_000_000)),
-            },
-            "address": {
-                "street": self.text(16), "number": self.random.below(300) as i32, "city": self.word(),
-                "zip": format!("{:05}", self.random.below(100_000)), "country": "DE",
-            },
+            "customer": customer,
+            "address": address,
             "items": items,
             "agent": self.pick_agent(),
             "session": format!("{:016x}{:016x}", self.random.next(), self.random.next()),
@@ -180,6 +177,21 @@ impl Writer {
         let so_far = order.to_vec().map_or(0, |bytes| bytes.len());
         order.insert("notes", self.text(size.saturating_sub(so_far + 12)));
         order
+    }
+
+    /// A customer, and where they live.
+    fn customer(&mut self) -> (Document, Document) {
+        let (first, last) = (self.word(), self.word());
+        let customer = doc! {
+            "id": self.random.below(5_000_000) as i64, "name": format!("{first} {last}"),
+            "email": format!("{first}.{last}{}@example.com", self.random.below(100)),
+            "phone": format!("+49 {:09}", self.random.below(1_000_000_000)),
+        };
+        let address = doc! {
+            "street": self.text(16), "number": self.random.below(300) as i32, "city": self.word(),
+            "zip": format!("{:05}", self.random.below(100_000)), "country": "DE",
+        };
+        (customer, address)
     }
 
     fn item(&mut self) -> Document {

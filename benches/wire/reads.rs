@@ -277,11 +277,15 @@ fn fields(command: &Document) -> Result<Option<Vec<String>>> {
     if projection.is_empty() {
         return Ok(None);
     }
-    let wanted = projection.keys().map(|field| match says_yes(projection, field) {
-        true => Ok(field.clone()),
-        false => Err(Refusal::bad("this double only knows projections that name what is wanted")),
-    });
-    wanted.collect::<Result<_>>().map(Some)
+    let excluded = projection.keys().find(|field| *field != "_id" && !says_yes(projection, field));
+    if let Some(field) = excluded {
+        return Err(Refusal::bad(format!("this double cannot leave {field} out, only name what is wanted")));
+    }
+    let mut wanted: Vec<String> = projection.keys().filter(|field| *field != "_id").cloned().collect();
+    if !projection.contains_key("_id") || says_yes(projection, "_id") {
+        wanted.push("_id".to_owned());
+    }
+    Ok(Some(wanted))
 }
 
 /// What the stages make of a collection.

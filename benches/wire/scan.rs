@@ -241,7 +241,7 @@ impl Scan {
 fn projected(document: &[u8], fields: &[String]) -> RawDocumentBuf {
     let mut kept = RawDocumentBuf::new();
     for (name, value) in RawDocument::from_bytes(document).into_iter().flatten().flatten() {
-        if name.as_str() == "_id" || fields.iter().any(|field| field == name.as_str()) {
+        if fields.iter().any(|field| field == name.as_str()) {
             kept.append(name, value);
         }
     }
