@@ -142,7 +142,7 @@ impl Server {
                 None => None,
             },
             set,
-            is_router: hello.get_str("msg") == Ok("isdbgrid"),
+            is_router: hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid"),
             max_document: number("maxBsonObjectSize", 16 << 20),
             max_message: number("maxMessageSizeBytes", 48_000_000),
             hosts,

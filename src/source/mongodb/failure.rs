@@ -86,7 +86,7 @@ fn class(error: &DriverError) -> (Kind, Option<&'static str>) {
         ErrorKind::Authentication { .. } => (Kind::Denied, Some(LOGIN)),
         ErrorKind::Command(command) => of_code(command.code),
         ErrorKind::Write(_) => code_of(error).map_or((Kind::Protocol, None), of_code),
-        ErrorKind::ServerSelection { message } if message.contains("uthentication failed") => {
+        ErrorKind::ServerSelection { message, .. } if message.contains("uthentication failed") => {
             (Kind::Denied, Some(LOGIN))
         }
         ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } | ErrorKind::Io(_) => {

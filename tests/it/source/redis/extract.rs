@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tidekeeper::error::{Kind, Result};
-use tidekeeper::source::Extracted;
+use tidekeeper::source::{Extracted, Outlet};
 use tidekeeper::source::redis::extract::extract;
 use tidekeeper::vault::reader::BackupReader;
 
@@ -11,7 +11,7 @@ use super::stage::{Stage, fill, saved};
 use crate::harness::redis::RedisServer;
 
 async fn into(stage: &Stage, from: &BackupReader, folder: &Path) -> Result<Vec<Extracted>> {
-    extract(from, "rdb", folder, &stage.task).await
+    extract(from, Outlet::Directory(folder), &stage.task).await
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -73,12 +73,10 @@ async fn a_damaged_backup_leaves_no_file() {
 }
 
 #[tokio::test]
-async fn names_do_not_lead_out_of_the_folder_and_formats_are_known() {
+async fn names_do_not_lead_out_of_the_folder() {
     let stage = Stage::new();
     let mut backup = stage.backup(&[("dump.rdb", b"REDIS")]).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let error = extract(&backup, "rdbx", folder.path(), &stage.task).await.expect_err("there is none");
-    assert_eq!(error.kind(), Kind::Usage);
     for name in ["../dump.rdb", "/tmp/dump.rdb", "a/../../dump.rdb"] {
         backup.manifest.artifacts[0].name = name.to_owned();
         let error = into(&stage, &backup, folder.path()).await.expect_err("it leads out");
