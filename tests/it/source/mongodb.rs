@@ -1,1 +1,3 @@
-
+mod archive;
+mod extract;
+mod namespace;
