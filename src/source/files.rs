@@ -58,9 +58,13 @@ fn refuse_existing(path: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => error,
     };
-    let is_name = error.kind() == std::io::ErrorKind::InvalidFilename;
-    let error = Error::io(format!("looking at {}", path.display()), error);
-    Err(if is_name { error.hint("this file system cannot hold the name: extract to another") } else { error })
+    Err(failed(format!("looking at {}", path.display()), error))
+}
+
+fn failed(doing: String, cause: std::io::Error) -> Error {
+    let is_name = cause.kind() == std::io::ErrorKind::InvalidFilename;
+    let error = Error::io(doing, cause);
+    if is_name { error.hint("this file system cannot hold the name: extract to another") } else { error }
 }
 
 /// Under another name first; then linked to its own, which fails where a file has appeared meanwhile.
@@ -80,7 +84,7 @@ async fn write_one(from: &BackupReader, artifact: &Artifact, directory: &Path, t
     file.sync_all().await.doing(doing())?;
     match tokio::fs::hard_link(&temporary.0, path).await {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return refuse_existing(path),
-        linked => linked.doing(doing())?,
+        linked => linked.map_err(|error| failed(doing(), error))?,
     }
     drop(temporary);
     File::open(folder).await.doing(doing())?.sync_all().await.doing(doing())

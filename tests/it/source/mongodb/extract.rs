@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -17,6 +18,7 @@ use tidekeeper::vault::reader::BackupReader;
 use tidekeeper::vault::writer::{BackupWriter, Capture};
 
 use crate::harness::mongodb::MongoServer;
+use crate::harness::within;
 use crate::vault::scene::{Scene, write_artifact};
 
 /// A backup of these artifacts, with these facts.
@@ -130,26 +132,39 @@ fn mongorestore() -> Option<PathBuf> {
     program
 }
 
-async fn run(program: &Path, server: &MongoServer, args: &[&str], input: Stdio) {
+/// What it said, and whether it ended well.
+async fn run(program: &Path, server: &MongoServer, args: &[&str], input: Stdio) -> (String, bool) {
     let mut command = tokio::process::Command::new(program);
     command.args(["--uri", &server.uri()]).args(args).stdin(input).kill_on_drop(true);
-    let output = command.output().await.expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains(" 0 document(s) failed to restore"), "{said}");
+    let output =
+        within("mongorestore ends", Duration::from_secs(120), command.output()).await.expect("it runs");
+    (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.success())
+}
+
+/// Restores, and expects all of it to arrive.
+async fn restore(program: &Path, args: &[&str], input: Stdio) -> MongoServer {
+    let server = MongoServer::start(&[]).await;
+    let (said, is_good) = run(program, &server, args, input).await;
+    assert!(is_good && said.contains(" 0 document(s) failed to restore"), "{said}");
+    server
+}
+
+async fn backup_of(scene: &Scene, long: &str) -> BackupReader {
+    let files = dump(long);
+    let artifacts: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
+    backup(scene, &artifacts, json!({"server_version": "8.2.11", "consistency": "snapshot"})).await
 }
 
 /// Collections of every sort that the test server knows; each has its name, its options, and how many documents.
 const COLLECTIONS: [(&str, i32); 5] =
     [("items", 3000), ("empty", 0), ("a b%c", 3), ("x/y", 2), ("dot.ted", 1)];
 
-fn dump() -> Vec<(String, Vec<u8>)> {
+fn dump(long: &str) -> Vec<(String, Vec<u8>)> {
     let mut files = vec![(
         "prelude.json".to_owned(),
         br#"{"ServerVersion":"8.2.11","ToolVersion":"tidekeeper"}"#.to_vec(),
     )];
-    let long = "b".repeat(240);
-    for (collection, count) in COLLECTIONS.into_iter().chain([(&*long, 2)]) {
+    for (collection, count) in COLLECTIONS.into_iter().chain([(long, 2)]) {
         let stem = format!("shop/{}", file_name(collection));
         let documents = (0..count).flat_map(|n| rawdoc! { "_id": n, "of": collection }.into_bytes());
         files.push((format!("{stem}.bson"), documents.collect()));
@@ -173,15 +188,14 @@ fn described(collection: &str) -> Vec<u8> {
     json!({"indexes": indexes, "collectionName": collection, "type": "collection"}).to_string().into_bytes()
 }
 
-async fn judge(server: &MongoServer) {
+async fn judge(server: &MongoServer, long: &str) {
     let shop = server.client().await.database("shop");
     let mut names = shop.list_collection_names().await.expect("they are listed");
     names.sort();
-    let long = "b".repeat(240);
-    let mut expected = vec!["a b%c", &*long, "dot.ted", "empty", "few", "items", "x/y"];
+    let mut expected = vec!["a b%c", long, "dot.ted", "empty", "few", "items", "x/y"];
     expected.sort_unstable();
     assert_eq!(names, expected);
-    for (name, count) in COLLECTIONS.into_iter().chain([(&*long, 2)]) {
+    for (name, count) in COLLECTIONS.into_iter().chain([(long, 2)]) {
         let collection = shop.collection::<Document>(name);
         let found = collection.find(doc! {}).sort(doc! { "_id": 1 }).await.expect("it is read");
         let found: Vec<Document> = found.try_collect().await.expect("it is read");
@@ -196,27 +210,35 @@ async fn judge(server: &MongoServer) {
 }
 
 #[tokio::test]
-async fn mongorestore_reads_both_formats() {
+async fn mongorestore_reads_a_directory() {
     let Some(program) = mongorestore() else { return };
     let scene = Scene::new();
-    let files = dump();
-    let artifacts: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
-    let facts = json!({"server_version": "8.2.11", "consistency": "snapshot"});
-    let from = backup(&scene, &artifacts, facts).await;
+    let long = "b".repeat(240);
     let folder = tempfile::tempdir().expect("a folder");
-    let below = folder.path().join("dump");
-    into(&scene, &from, &below).await.expect("it is written");
-    let server = MongoServer::start(&[]).await;
-    run(&program, &server, &["--dir", below.to_str().expect("a path")], Stdio::null()).await;
-    judge(&server).await;
-    drop(server);
+    into(&scene, &backup_of(&scene, &long).await, folder.path()).await.expect("it is written");
+    let folder = folder.path().to_str().expect("a path");
+    judge(&restore(&program, &["--dir", folder], Stdio::null()).await, &long).await;
+}
 
+#[tokio::test]
+async fn mongorestore_reads_an_archive_and_notices_where_it_breaks_off() {
+    let Some(program) = mongorestore() else { return };
+    let scene = Scene::new();
+    // In a directory it would take this name for another.
+    let long = "a+%41".repeat(30);
     let mut bytes = Vec::new();
+    let from = backup_of(&scene, &long).await;
     extract(&from, &FORMATS[1], Outlet::Stream(&mut bytes), &scene.task).await.expect("it is written");
-    let file = folder.path().join("archive");
-    std::fs::write(&file, bytes).expect("it is written");
-    let server = MongoServer::start(&[]).await;
-    let input = std::fs::File::open(&file).expect("it is there");
-    run(&program, &server, &["--archive"], input.into()).await;
-    judge(&server).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |length: usize| {
+        let path = folder.path().join(length.to_string());
+        std::fs::write(&path, &bytes[..length]).expect("it is written");
+        Stdio::from(std::fs::File::open(&path).expect("it is there"))
+    };
+    let server = restore(&program, &["--archive"], file(bytes.len())).await;
+    judge(&server, &long).await;
+    for missing in [4, 59, 3000] {
+        let (said, is_good) = run(&program, &server, &["--archive"], file(bytes.len() - missing)).await;
+        assert!(!is_good, "{missing} bytes are missing, and it said: {said}");
+    }
 }
