@@ -16,6 +16,7 @@ use crate::task::Task;
 use crate::vault::layout::log::Position;
 use crate::vault::reader::BackupReader;
 
+pub mod archive;
 pub mod backup;
 pub mod blueprint;
 pub mod client;
