@@ -30,7 +30,8 @@ fn writer(ground: &Ground, bounds: Bounds) -> (TimelineWriter<'static>, Sealer) 
 
 async fn to_newest(ground: &Ground, server: &MongoServer) -> Result<()> {
     let (mut out, _) = writer(ground, OFTEN);
-    let done = follow(&server.settings(), Until::Newest, &ground.task, &mut out);
+    let settings = server.settings();
+    let done = follow(&settings, Until::Newest, &ground.task, &mut out);
     within("it reaches the newest record", LIMIT, done).await
 }
 

@@ -7,7 +7,7 @@ use tidekeeper::source::mongodb::oplog::entry::{Entry, Op};
 use tidekeeper::source::mongodb::oplog::transactions::{Assembler, Unit};
 use tidekeeper::source::mongodb::optime::OpTime;
 
-use super::ground::{at, bytes, entry};
+use super::ground::{at, entry};
 
 fn lsid(session: u8) -> Document {
     doc! { "id": Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: vec![session; 16] }) }
