@@ -307,5 +307,8 @@ async fn facts_are_those_that_a_restore_needs() {
     let facts = &capture.contents.facts;
     assert_eq!(facts["server_version"], json!("8.2.11"));
     assert!(facts["collections"].as_u64().is_some_and(|count| count >= 1), "{facts:?}");
-    assert_eq!(capture.contents.items, capture.contents.namespaces.values().map(|counts| counts.items).sum());
+    assert_eq!(
+        capture.contents.items,
+        capture.contents.namespaces.values().map(|counts| counts.items).sum::<u64>()
+    );
 }
