@@ -1,8 +1,8 @@
 //! Deletes what retention lets go, so that no crash, pause, lost reply or second deleter can cost a backup that counts.
 //!
 //! One pass over a source: look (fresh listings, the clocks, the plan), finish what was decided before, withdraw the
-//! proposals that the plan no longer wants, decide those whose grace has passed, propose the rest, trim the timelines. Every step is an
-//! object in the vault, and the next pass, by whichever process, goes on from there:
+//! proposals that the plan no longer wants, decide those whose grace has passed, propose the rest; last, let go what of its
+//! timelines no backup needs. Every step is an object in the vault, and the next pass, by whichever process, goes on from there:
 //!
 //! ```text
 //! plan -> tombstone <n>.json -> grace, by the store's clock -> plan anew -> look again -> <n>.verdict.json

@@ -6,6 +6,7 @@ use tidekeeper::error::{Error, Kind, Result};
 use tidekeeper::vault::Vault;
 use tidekeeper::vault::deletion::Fence;
 use tidekeeper::vault::layout::log::{self, Position, SegmentName};
+use tidekeeper::vault::place::init;
 use tidekeeper::vault::store::faults::{Fault, Method, Plan};
 use tidekeeper::vault::store::fs::FsStore;
 use tidekeeper::vault::store::{Key, SMALL_OBJECT_MAX, Store};
@@ -55,6 +56,7 @@ async fn a_directory_keeps_a_timeline_too() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = tidekeeper::clock::SystemClock::shared();
     let store = FsStore::connect(&dir.path().join("vault"), false).expect("a local disk");
+    init(&store, &*clock).await.expect("a vault");
     let vault = Vault::new(Arc::new(store), clock, None);
     let (mut first, _) = writer(&vault);
     let id = first.begin(beginning(0)).await.expect("begun");
