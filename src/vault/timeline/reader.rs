@@ -161,6 +161,19 @@ pub(super) async fn open(
     Decoder::new(stored, identities)
 }
 
+/// Checks the stored bytes of a segment against its name.
+///
+/// # Errors
+/// `Damaged` if they are others or missing; those of the store.
+pub(in crate::vault) async fn check(
+    vault: &Vault,
+    source: &SourceName,
+    timeline: &TimelineId,
+    segment: &Segment,
+) -> Result<()> {
+    object::read(vault, &log::segment(source, timeline, &segment.name), segment).await.map(drop)
+}
+
 async fn identities(vault: &Vault, segment: &Segment) -> Result<Option<Identities>> {
     match segment.name.codecs.contains(&Codec::Age) {
         true => private_keys(vault, "the recipients of the time").await.map(Some),
