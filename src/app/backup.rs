@@ -1,12 +1,9 @@
 //! A source into the vault.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use serde_json::json;
 
 use super::App;
-use crate::clock::within;
 use crate::config::SourceName;
 use crate::engine::work::{Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
@@ -16,9 +13,6 @@ use crate::vault::catalog::baseline;
 use crate::vault::manifest::{Manifest, Status};
 use crate::vault::suspect::{Size, judge};
 use crate::vault::writer::{BackupWriter, Capture};
-
-/// How long a backup waits until the log is stored up to it.
-const SEALING: Duration = Duration::from_secs(30);
 
 /// Backs up one source.
 pub struct Backup {
@@ -59,17 +53,6 @@ impl Backup {
         Ok(judge(size, &capture.omissions, &predecessors))
     }
 
-    /// Stores the log up to now, so that the window reaches beyond the backup at once. Who follows elsewhere seals in time.
-    async fn seal(&self, task: &Task) {
-        let Some(sealer) = self.app.sealers.of(&self.source) else { return };
-        task.step("seal");
-        let late = || Err(Error::new(Kind::Timeout, "sealing the timeline", "it took too long"));
-        let sealed = within(&*task.clock, SEALING, task.guard(sealer.seal()), late).await;
-        if let Err(error) = sealed {
-            tracing::warn!(source = %self.source, %error, "the backup is made, but its log is not stored up to now");
-        }
-    }
-
     async fn capture_and_commit(&self, out: BackupWriter, task: &Task) -> Result<Manifest> {
         let capture = self.capture(self.app.source(&self.source)?, task, &out).await?;
         task.step("commit");
@@ -96,7 +79,8 @@ impl Work for Backup {
         let out = BackupWriter::new(&self.app.vault, backup, self.kind, task, self.app.clock.now())
             .led_by(attempt.fence.generation());
         let manifest = self.capture_and_commit(out, task).await.map_err(|error| error.while_doing(doing))?;
-        self.seal(task).await;
+        // So that the window reaches beyond the backup at once.
+        self.app.seal_here(&self.source, task).await;
         Ok(done(&manifest))
     }
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::App;
+use crate::clock::within;
 use crate::config::SourceName;
 use crate::engine::claims::{self, Claim};
 use crate::engine::followers::Follower;
@@ -22,6 +23,9 @@ use crate::vault::timeline::writer::{Sealer, TimelineWriter};
 
 /// How often a source whose timeline was closed is looked at while a restore claims it.
 const CLAIMED_EVERY: Duration = Duration::from_secs(5);
+
+/// How long somebody waits until the log is stored up to now, for whom that is a courtesy.
+const SEALING: Duration = Duration::from_secs(30);
 
 /// The followers that live in this process, by what asks them for a seal. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +112,19 @@ impl Follower for Follow {
         let (mut out, sealer) = writer(&self.app, &self.source, fence)?;
         let _listed = self.app.sealers.list(&self.source, sealer);
         self.app.source(&self.source)?.source().follow(Until::Cancelled, task, &mut out).await
+    }
+}
+
+impl App {
+    /// Stores the log of a source up to now, if it is followed in this process; another that follows it seals in time.
+    pub(super) async fn seal_here(&self, source: &SourceName, task: &Task) {
+        let Some(sealer) = self.sealers.of(source) else { return };
+        task.step("seal");
+        let late = || Err(Error::new(Kind::Timeout, "sealing the timeline", "it took too long"));
+        let sealed = within(&*task.clock, SEALING, task.guard(sealer.seal()), late).await;
+        if let Err(error) = sealed {
+            tracing::warn!(%source, %error, "the log is not stored up to now");
+        }
     }
 }
 

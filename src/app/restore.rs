@@ -166,6 +166,9 @@ impl Restore {
             let Some(newest) = open.filter(|newest| newest.origin.as_ref().is_ok_and(is_it)) else {
                 continue;
             };
+            // What was written up to now still belongs to it.
+            self.app.seal_here(source, task).await;
+            let Some(head) = task.guard(target.log_head(task)).await? else { continue };
             let why = format!("run {} restored into the source", attempt.run);
             let end = End::new(head.position, why, self.app.clock.now());
             task.guard(timeline::close(vault, source, &newest.id, end)).await?;

@@ -30,7 +30,7 @@ impl App {
                 now: self.clock.now(),
                 bounds,
                 log: log.as_ref(),
-                promised: schedule.map(|schedule| schedule.retention.keep_within),
+                promised: schedule.map(|schedule| schedule.retention.window),
                 following: following.get(&source),
             };
             facts.amend(view);

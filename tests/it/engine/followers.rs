@@ -185,7 +185,8 @@ async fn what_must_be_done_is_done_by_the_daemon_of_the_process_or_right_here() 
 
     let daemon = world.process("d", Vec::new());
     let mut ticking = daemon.daemon();
-    let mut done = std::pin::pin!(daemon.engine.have_done(&ask(Action::Seal, "c", None), limit));
+    let seal = ask(Action::Seal, "c", None);
+    let mut done = std::pin::pin!(daemon.engine.have_done(&seal, limit));
     let record = loop {
         tokio::select! {
             biased;
