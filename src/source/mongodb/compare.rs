@@ -120,8 +120,7 @@ impl Comparison<'_> {
             checks.extend(options(one, found));
         }
         let tables = self.wanted.iter().filter(|one| one.blueprint.shape != Shape::View);
-        let tables: BTreeSet<&Namespace> =
-            tables.map(|one| &one.target).chain(self.indexes.keys()).collect();
+        let tables: BTreeSet<&Namespace> = tables.map(|one| &one.target).chain(self.indexes.keys()).collect();
         let none = Vec::new();
         for of in tables {
             let found = collections::indexes(self.link, of, self.task).await?;

@@ -221,7 +221,8 @@ impl Case<'_> {
 
     /// A selection of nothing is a slip of the pen.
     fn nothing(&self) -> Option<Finding> {
-        let is_empty = self.wanted.is_empty() && self.log.tally.ops + self.log.tally.commands == 0 && !self.spec.users;
+        let is_empty =
+            self.wanted.is_empty() && self.log.tally.ops + self.log.tally.commands == 0 && !self.spec.users;
         let is_selection = !self.spec.include.is_empty();
         (is_empty && is_selection).then(|| {
             let what = format!("nothing in the backup matches {}", self.spec.include.join(", "));

@@ -106,13 +106,18 @@ impl MongoTarget {
         let case = Case { facts: &facts, wanted: &wanted, log, spec, omissions };
         let mut findings = case.judge(&estate);
         let names = || blueprints.iter().map(|one| &one.namespace);
-        findings.extend(selection.clash(names()).map(|clash| {
-            Finding::error(clash.to_string(), "rename one of them too, or leave it out")
-        }));
+        findings.extend(
+            selection
+                .clash(names())
+                .map(|clash| Finding::error(clash.to_string(), "rename one of them too, or leave it out")),
+        );
         // The log may have made it later.
         let finding = if log.tally.touched.is_empty() { Finding::error } else { Finding::warning };
         findings.extend(selection.idle(names()).into_iter().map(|name| {
-            finding(format!("the backup has no {name}"), "look at the names: `tidekeeper show SOURCE/ID`".into())
+            finding(
+                format!("the backup has no {name}"),
+                "look at the names: `tidekeeper show SOURCE/ID`".into(),
+            )
         }));
         Ok((estate, findings))
     }
