@@ -15,6 +15,7 @@ use crate::source::{Configured, Extracted, Format, Kind, Outlet, Permission, Sou
 use crate::task::Task;
 use crate::vault::layout::log::Position;
 use crate::vault::reader::BackupReader;
+use crate::vault::timeline::Framing;
 
 pub mod archive;
 pub mod backup;
@@ -85,6 +86,10 @@ impl Kind for MongoDb {
         task: &Task,
     ) -> Result<Vec<Extracted>> {
         extract::extract(from, format, to, task).await
+    }
+
+    fn framing(&self) -> Framing {
+        oplog::entry::record_length
     }
 
     fn moment(&self, position: Position) -> Option<Timestamp> {

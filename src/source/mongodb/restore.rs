@@ -14,6 +14,7 @@ use super::compare::Comparison;
 use super::config::Settings;
 use super::facts::Facts;
 use super::namespace::Namespace;
+use super::oplog::entry::record_length;
 use super::oplog::records::Records;
 use super::oplog::tail;
 use super::optime::OpTime;
@@ -112,12 +113,12 @@ impl MongoTarget {
                 .map(|clash| Finding::error(clash.to_string(), "rename one of them too, or leave it out")),
         );
         // The log may have made it later.
-        let finding = if log.tally.touched.is_empty() { Finding::error } else { Finding::warning };
+        let is_still = log.tally.touched.is_empty();
+        let finding = |what: String, advice: &str| {
+            if is_still { Finding::error(what, advice) } else { Finding::warning(what, advice) }
+        };
         findings.extend(selection.idle(names()).into_iter().map(|name| {
-            finding(
-                format!("the backup has no {name}"),
-                "look at the names: `tidekeeper show SOURCE/ID`".into(),
-            )
+            finding(format!("the backup has no {name}"), "look at the names: `tidekeeper show SOURCE/ID`")
         }));
         Ok((estate, findings))
     }
@@ -126,7 +127,7 @@ impl MongoTarget {
 /// The log from the backup to the cut: its own part first.
 pub(super) async fn records(from: &BackupReader, facts: &Facts, cut: OpTime, task: &Task) -> Result<Records> {
     let log = match facts.exact_at {
-        Some(exact) if cut > exact => task.guard(from.log(cut.position(), task)).await?,
+        Some(exact) if cut > exact => task.guard(from.log(cut.position(), record_length, task)).await?,
         _ => None,
     };
     Ok(Records::of(from, log.as_ref(), task).until(cut))
