@@ -9,6 +9,7 @@ mod ground;
 mod inspect;
 mod namespace;
 mod oplog;
+mod pitr;
 mod ranges;
 mod records;
 mod stage;

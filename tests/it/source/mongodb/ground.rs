@@ -27,7 +27,7 @@ pub struct Ground {
     pub clock: SharedClock,
     pub vault: Vault,
     pub task: Task,
-    _spool: TempDir,
+    pub spool: TempDir,
 }
 
 impl Ground {
@@ -45,7 +45,7 @@ impl Ground {
             limits: Arc::new(limits),
         };
         let vault = Vault::new(Arc::new(MemoryStore::new(clock.clone())), clock.clone(), None);
-        Ground { clock, vault, task, _spool: spool }
+        Ground { clock, vault, task, spool }
     }
 
     pub async fn link(&self, server: &MongoServer) -> Link {
