@@ -1,1 +1,6 @@
-
+mod diff;
+mod history;
+mod indexes;
+mod replay;
+mod route;
+mod selection;
