@@ -99,7 +99,7 @@ async fn scene(seed: u64) -> Scene {
         follower.sealer.seal().await.expect("it seals");
     }
     let borders = follower.end(&stage).await;
-    history.check_marks().await;
+    history.conclude().await;
     Scene { stage, history, base, borders }
 }
 
@@ -116,20 +116,22 @@ impl Scene {
         let mut targets: Vec<OpTime> = self.borders.iter().copied().filter(|at| *at >= exact).collect();
         targets.extend([exact, last]);
         targets.extend(self.history.equal_stamps().into_iter().filter(|at| *at >= exact));
-        let marks: Vec<OpTime> = self.history.marks().filter(|at| *at >= exact).collect();
+        let moments: Vec<OpTime> = self.history.moments().filter(|at| *at >= exact).collect();
         let mut dice = history::Dice::new(self.history.seed ^ 0x71de);
         for _ in 0..random {
-            let mark = marks[dice.below(marks.len())];
-            // Just after a write, or somewhere up to the next: both are the same state.
-            let later = OpTime { increment: mark.increment + dice.below(2) as u32, ..mark };
-            targets.push(if later <= last && self.history.is_quiet(mark, later) { later } else { mark });
+            let moment = moments[dice.below(moments.len())];
+            // The stamp of an entry, or one behind it, which may be nobody's: then nothing more is written by then.
+            let later = OpTime { increment: moment.increment + dice.below(2) as u32, ..moment };
+            targets.push(later.min(last));
         }
         targets
     }
 
+    /// Into an empty target: what an earlier restore left there is not this one's to remove.
     async fn restore(&self, target: &MongoServer, until: OpTime) {
+        history::empty(target).await;
         let system = MongoTarget::new(target.settings());
-        let options = json!({ "drop": true, "until": until.to_string() });
+        let options = json!({ "until": until.to_string() });
         let wish = Wish { options: options.as_object().expect("a map").clone() };
         let plan = system.plan_restore(&self.base, None, &wish, &patient(&self.stage)).await;
         let plan = plan.unwrap_or_else(|error| panic!("planning for {until}: {error:?}"));
@@ -174,10 +176,11 @@ async fn a_second_is_all_that_was_stamped_with_it() {
     let second = scene.history.last().moment();
     let until = OpTime::from(MongoDb.position_at(second).expect("a position"));
     assert!(scene.history.last() < until, "the whole second counts");
-    let wish = Wish { options: json!({ "drop": true }).as_object().expect("a map").clone() };
-    let plan =
-        system.plan_restore(&scene.base, Some(second), &wish, &patient(&scene.stage)).await.expect("a plan");
-    system.restore(&scene.base, &plan, &patient(&scene.stage)).await.expect("it is restored");
+    // It was sealed after that second, and there was nothing more.
+    let base = scene.base.clone().log_up_to(Some(scene.history.last().position()));
+    let (wish, task) = (Wish::default(), patient(&scene.stage));
+    let plan = system.plan_restore(&base, Some(second), &wish, &task).await.expect("a plan");
+    system.restore(&base, &plan, &task).await.expect("it is restored");
     assert_eq!(scene.differences(&target, scene.history.last()).await, [""; 0]);
 }
 

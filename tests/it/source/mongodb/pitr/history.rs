@@ -36,8 +36,11 @@ pub struct History {
     dice: Dice,
     state: State,
     next_id: i32,
-    /// After each operation: how far the log was, and the data.
-    marks: Vec<(OpTime, State)>,
+    /// Each operation, and how far the log was after it.
+    acts: Vec<(Act, OpTime)>,
+    /// After each entry of the log: its stamp, and the data then.
+    moments: Vec<(OpTime, State)>,
+    /// The stamps of transactions.
     together: Vec<OpTime>,
 }
 
@@ -52,7 +55,8 @@ impl History {
             dice: Dice::new(seed),
             state: State::default(),
             next_id: 0,
-            marks: Vec::new(),
+            acts: Vec::new(),
+            moments: Vec::new(),
             together: Vec::new(),
         };
         for home in HOMES {
@@ -69,46 +73,54 @@ impl History {
         }
     }
 
-    /// How far the log was at the end.
+    /// The stamp of the last entry.
     pub fn last(&self) -> OpTime {
-        self.marks.last().expect("something was written").0
+        self.moments.last().expect("something was written").0
     }
 
-    pub fn marks(&self) -> impl Iterator<Item = OpTime> {
-        self.marks.iter().map(|(at, _)| *at)
+    pub fn moments(&self) -> impl Iterator<Item = OpTime> {
+        self.moments.iter().map(|(at, _)| *at)
     }
 
-    /// Moments of operations that share one stamp: transactions.
+    /// Stamps that several entries share: those of transactions.
     pub fn equal_stamps(&self) -> Vec<OpTime> {
         self.together.clone()
     }
 
-    /// Whether nothing was written after `mark`, up to `later`.
-    pub fn is_quiet(&self, mark: OpTime, later: OpTime) -> bool {
-        !self.marks.iter().any(|(at, _)| *at > mark && *at <= later) && mark <= later
-    }
-
-    /// What the data was at a moment: after the last operation that was over then.
+    /// What the data was at a moment: after the last entry that was written by then.
     pub fn at(&self, moment: OpTime) -> State {
-        let before = self.marks.iter().rev().find(|(at, _)| *at <= moment);
+        let before = self.moments.iter().rev().find(|(at, _)| *at <= moment);
         before.map(|(_, state)| state.clone()).unwrap_or_default()
     }
 
-    /// What the model rests on: each operation's entries lie behind the mark before it, and not behind its own.
-    pub async fn check_marks(&self) {
+    /// Reads the stamps that the server gave to what was written, and tells the whole history anew by them. An operation's entries
+    /// lie behind the mark before it, and not behind its own; a transaction has one stamp, any other entry its own.
+    pub async fn conclude(&mut self) {
         let log = self.client.database("local").collection::<Document>("oplog.rs");
         let entries: Vec<Document> =
             log.find(doc! {}).await.expect("it is read").try_collect().await.expect("it is read");
-        let stamps: Vec<OpTime> = entries
-            .iter()
-            .filter(|entry| entry.get_str("op").is_ok_and(|op| op != "n"))
-            .map(|entry| entry.get_timestamp("ts").expect("a stamp").into())
-            .collect();
-        for pair in self.marks.windows(2) {
-            let between = stamps.iter().filter(|at| **at > pair[0].0 && **at <= pair[1].0).count();
-            assert!(between > 0, "no entry between the marks {} and {}", pair[0].0, pair[1].0);
+        let writes = entries.iter().filter(|entry| entry.get_str("op").is_ok_and(|op| op != "n"));
+        let mut stamps: Vec<OpTime> =
+            writes.map(|entry| entry.get_timestamp("ts").expect("a stamp").into()).collect();
+        stamps.dedup();
+        let (mut stamps, mut state) = (stamps.into_iter().peekable(), State::default());
+        for (act, mark) in &self.acts {
+            let mut own = Vec::new();
+            while let Some(at) = stamps.next_if(|at| at <= mark) {
+                own.push(at);
+            }
+            let parts = act.parts();
+            assert_eq!(own.len(), parts.len(), "entries of {act:?} up to {mark}: {own:?}");
+            for (at, part) in own.into_iter().zip(parts) {
+                state.apply(&part);
+                if matches!(part, Act::Together(_)) {
+                    self.together.push(at);
+                }
+                self.moments.push((at, state.clone()));
+            }
         }
-        assert!(stamps.last().is_some_and(|last| *last <= self.last()), "an entry behind the last mark");
+        assert_eq!(stamps.next(), None, "an entry behind the last mark");
+        assert_eq!(state, self.state);
     }
 
     async fn act(&mut self, act: Act) {
@@ -116,10 +128,7 @@ impl History {
         self.state.apply(&act);
         let pong = self.client.database("admin").run_command(doc! { "ping": 1 }).await.expect("it answers");
         let at: OpTime = pong.get_timestamp("operationTime").expect("it tells the time").into();
-        if matches!(act, Act::Together(_)) {
-            self.together.push(at);
-        }
-        self.marks.push((at, self.state.clone()));
+        self.acts.push((act, at));
     }
 
     async fn perform(&self, act: &Act, session: Option<&mut ClientSession>) {
@@ -192,17 +201,20 @@ impl History {
             0..=3 => self.transaction(),
             4..=5 => self.rename(),
             6 => Act::Insert(format!("shop.temp-{}", self.next_id), vec![self.document()]),
-            7 => match self.state.collections().find(|of| of.starts_with("shop.temp")) {
-                Some(of) => Act::Drop(of.to_owned()),
+            7 => match self.temporary() {
+                Some(of) => Act::Drop(of),
                 None => self.simple(),
             },
             _ => self.simple(),
         }
     }
 
+    fn temporary(&self) -> Option<String> {
+        self.state.collections().find(|of| of.starts_with("shop.temp")).map(str::to_owned)
+    }
+
     fn rename(&mut self) -> Act {
-        let from = self.state.collections().find(|of| of.starts_with("shop.temp")).map(str::to_owned);
-        match from {
+        match self.temporary() {
             Some(from) => Act::Rename(from, format!("shop.temp-r{}", self.dice.roll() % 100_000)),
             None => self.simple(),
         }
@@ -257,19 +269,31 @@ impl History {
     }
 }
 
+/// The databases of a server that are not its own.
+async fn databases(client: &Client) -> Vec<mongodb::Database> {
+    let names = client.list_database_names().await.expect("they are listed");
+    let foreign = names.into_iter().filter(|name| !["admin", "local", "config"].contains(&name.as_str()));
+    foreign.map(|name| client.database(&name)).collect()
+}
+
+/// Drops all of them.
+pub async fn empty(server: &MongoServer) {
+    for database in databases(&server.client().await).await {
+        database.drop().await.expect("it is dropped");
+    }
+}
+
 /// All documents of a server, but for what is the server's own.
 pub async fn contents(server: &MongoServer) -> State {
     let client = server.client().await;
     let mut state = State::default();
-    for db in client.list_database_names().await.expect("they are listed") {
-        if ["admin", "local", "config"].contains(&db.as_str()) {
-            continue;
-        }
-        let database = client.database(&db);
+    for database in databases(&client).await {
         for name in database.list_collection_names().await.expect("they are listed") {
             let found = database.collection::<Document>(&name).find(doc! {}).await.expect("it is read");
             let documents: Vec<Document> = found.try_collect().await.expect("they are read");
-            documents.into_iter().for_each(|document| state.put(&format!("{db}.{name}"), document));
+            documents
+                .into_iter()
+                .for_each(|document| state.put(&format!("{}.{name}", database.name()), document));
         }
     }
     state

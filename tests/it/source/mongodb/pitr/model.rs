@@ -18,6 +18,18 @@ pub enum Act {
     Together(Vec<Act>),
 }
 
+impl Act {
+    /// What it is in the log: one entry for each document that is inserted, and one for all else.
+    pub fn parts(&self) -> Vec<Act> {
+        match self {
+            Act::Insert(of, documents) => {
+                documents.iter().map(|one| Act::Insert(of.clone(), vec![one.clone()])).collect()
+            }
+            whole => vec![whole.clone()],
+        }
+    }
+}
+
 /// All collections of all databases, by `db.collection`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State(BTreeMap<String, BTreeMap<String, Document>>);
