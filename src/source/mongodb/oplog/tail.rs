@@ -345,8 +345,9 @@ impl Tail {
         for entry in &entries {
             self.accept(entry, from_sweep)?;
         }
+        self.hand_out(entries.is_empty())?;
         self.failures = 0;
-        self.hand_out(entries.is_empty())
+        Ok(())
     }
 
     /// Opens cursors at the last record, with nothing in hand of what older ones gave.
