@@ -26,6 +26,8 @@ use crate::vault::writer::{BackupWriter, Capture, LogPoint};
 
 pub use crate::finding::{Finding, Severity};
 
+pub mod crc64;
+pub mod files;
 pub mod mongodb;
 pub mod redis;
 

@@ -7,11 +7,13 @@ pub mod cli;
 pub mod clock;
 pub mod daemon;
 pub mod disk;
+pub mod mongodb;
 pub mod proxy;
 pub mod redis;
 pub mod s3;
 pub mod slow;
 pub mod tls;
+pub mod wire;
 
 use std::net::TcpListener;
 use std::time::Duration;
