@@ -11,11 +11,11 @@ use tidekeeper::app::{App, RestoreWish};
 use tidekeeper::clock::{Clock, TestClock};
 use tidekeeper::config::node::{Node, Span, Value as Part};
 use tidekeeper::config::{Config, Entry, Place, SourceName};
-use tidekeeper::engine::Engine;
 use tidekeeper::engine::daemon::Daemon;
 use tidekeeper::engine::request::Ask;
 use tidekeeper::engine::run::Finished;
 use tidekeeper::engine::work::{Action, Order};
+use tidekeeper::engine::{Engine, Parts};
 use tidekeeper::error::Result;
 use tidekeeper::source::RestorePlan;
 use tidekeeper::task::Limits;
@@ -23,7 +23,7 @@ use tidekeeper::vault::Vault;
 use tidekeeper::vault::store::memory::MemoryStore;
 
 use super::brook::{Bed, Brook, KINDS};
-use crate::engine::world::{MORNING, instant};
+use crate::engine::world::{Alive, FakeHost, MORNING, instant};
 
 pub struct Stage {
     pub clock: Arc<TestClock>,
@@ -35,6 +35,7 @@ pub struct Stage {
     pub app: App,
     pub engine: Engine,
     pub daemon: Option<Daemon>,
+    alive: Alive,
     config: Config,
     written: u32,
 }
@@ -59,15 +60,22 @@ impl Stage {
             limits: Limits { spool_dir: std::env::temp_dir(), ..Limits::default() },
             ..Config::of_vault(Place::Fs { path: "/nowhere".into(), single_host: false })
         };
-        let app = app(&config, &store, &clock);
-        let engine = app.engine();
+        let alive = Alive::default();
+        let (app, engine) = process("daemon", &alive, &config, &store, &clock);
         let daemon = Some(Daemon::new(&engine, false));
-        Stage { clock, store, name, bed, pond: pond_bed, app, engine, daemon, config, written: 0 }
+        Stage { clock, store, name, bed, pond: pond_bed, app, engine, daemon, alive, config, written: 0 }
     }
 
-    /// Another process on the same vault, such as a command.
-    pub fn command(&self) -> App {
-        app(&self.config, &self.store, &self.clock)
+    /// Another process on the same vault and machine, such as a command.
+    pub fn process(&self, id: &str) -> (App, Engine) {
+        process(id, &self.alive, &self.config, &self.store, &self.clock)
+    }
+
+    /// The daemon ends in order, and its process with it.
+    pub async fn end_daemon(&mut self) {
+        let daemon = self.daemon.take().expect("it has not ended yet");
+        daemon.shutdown(Duration::from_secs(10)).await;
+        self.alive.lock().unwrap().remove("daemon");
     }
 
     pub fn write(&mut self) {
@@ -160,7 +168,19 @@ impl Stage {
     }
 }
 
-fn app(config: &Config, store: &MemoryStore, clock: &Arc<TestClock>) -> App {
+fn process(
+    id: &str,
+    alive: &Alive,
+    config: &Config,
+    store: &MemoryStore,
+    clock: &Arc<TestClock>,
+) -> (App, Engine) {
     let vault = Vault::new(Arc::new(store.clone()), clock.clone(), None);
-    App::of(&[&Brook], config.clone(), vault, clock.clone()).expect("an app").of_kinds(KINDS)
+    let app = App::of(&[&Brook], config.clone(), vault.clone(), clock.clone()).expect("an app");
+    let app = app.of_kinds(KINDS);
+    let host = FakeHost::of(id, "m", "m", alive);
+    let parts = Parts::new(vault, Arc::new(app.clone()), Arc::new(host), app.spool().clone());
+    let sources = config.sources.iter().map(|entry| entry.name.clone()).collect();
+    let engine = Engine::new(Parts { sources, catalog: app.catalog.clone(), ..parts });
+    (app, engine)
 }

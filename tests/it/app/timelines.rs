@@ -74,7 +74,7 @@ async fn random_moments_come_back_exactly() {
 
 #[tokio::test(start_paused = true)]
 async fn a_moment_ago_is_sealed_first() {
-    let mut stage = filled("brook-ago", 45).await;
+    let mut stage = filled("brook-ago", 35).await;
     let at = stage.clock.now() - SignedDuration::from_secs(2);
     let end = stage.app.timeline(&stage.name).await.unwrap().windows[0].to.unwrap();
     assert!(end < at, "it is not stored yet: {end} {at}");
@@ -109,16 +109,16 @@ async fn where_nothing_was_written_since_the_end_of_the_log_is_that_moment() {
 #[tokio::test(start_paused = true)]
 async fn a_command_without_a_daemon_seals_itself() {
     let mut stage = filled("brook-command", 30).await;
-    stage.daemon.take().unwrap().shutdown(Duration::from_secs(10)).await;
+    stage.end_daemon().await;
     for _ in 0..3 {
         stage.write();
         stage.clock.sleep(Duration::from_secs(1)).await;
     }
     stage.clock.sleep(Duration::from_secs(3)).await;
     let at = stage.clock.now() - SignedDuration::from_secs(4);
-    let app = stage.command();
+    let (app, engine) = stage.process("command");
     let task = app.task("plan", Duration::from_secs(300));
-    let plan = app.plan_restore(&stage.wish(at), &app.engine(), &task).await.unwrap();
+    let plan = app.plan_restore(&stage.wish(at), &engine, &task).await.unwrap();
     assert_eq!(plan.at, Some(at));
     let end = app.timeline(&stage.name).await.unwrap().windows[0].to.unwrap();
     assert!(end.as_second() >= at.as_second(), "{end}");
