@@ -1,6 +1,8 @@
 //! Follows the oplog into a timeline: goes on where it ends while the record there is still in the log, and else begins
 //! another that says why.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::client::{Link, Server};
@@ -10,11 +12,15 @@ use super::optime::OpTime;
 use crate::error::{Error, Kind, Result};
 use crate::source::Until;
 use crate::task::Task;
+use crate::vault::codec::TRIES;
 use crate::vault::layout::log::Position;
 use crate::vault::timeline::writer::{Beginning, Reach, TimelineWriter};
 
 /// So many bytes wait for the proof that they are contiguous before they go into a segment.
 const WAITING: usize = 4 << 20;
+
+/// So long a record waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 const DOING: &str = "following the oplog";
 
@@ -41,7 +47,7 @@ pub async fn follow(
     let mut lost = None;
     loop {
         let tail = task.guard(log.open(lost, out)).await?;
-        let mut follower = Follower { log: &log, tail, waiting: Vec::new(), bytes: 0 };
+        let mut follower = Follower { log: &log, tail, waiting: Vec::new(), bytes: 0, since: None };
         let error = match follower.run(until, out).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
@@ -78,10 +84,8 @@ struct Log<'a> {
 enum Place {
     /// At the newest record.
     Newest,
-    /// As early as the log still is without being overwritten at any moment: a backup that was made meanwhile goes on from there.
+    /// As early as the log reaches, without what may be overwritten at any moment: a backup made meanwhile goes on from there.
     Earliest,
-    /// At the record here, if that is still there.
-    At(OpTime),
 }
 
 impl Log<'_> {
@@ -90,8 +94,11 @@ impl Log<'_> {
         let reach = out.resume().await?;
         let (place, why) = match (lost, reach) {
             (Some(lost), _) => (place_after(&lost), lost.to_string()),
-            (None, None) => (Place::Newest, "the first".to_owned()),
-            (None, Some(reach)) => match self.resume(reach).await? {
+            (None, None) => {
+                let ended = out.ended().await?;
+                (Place::Newest, ended.map_or("the first".to_owned(), |end| end.why))
+            }
+            (None, Some(reach)) => match self.resume(reach, out).await? {
                 Ok(tail) => return Ok(tail),
                 Err(instead) => instead,
             },
@@ -100,20 +107,29 @@ impl Log<'_> {
     }
 
     /// Goes on where the timeline ends; or where another begins, and why.
-    async fn resume(&self, reach: Reach) -> Result<Result<Tail, (Place, String)>> {
+    async fn resume(
+        &self,
+        reach: Reach,
+        out: &mut TimelineWriter<'_>,
+    ) -> Result<Result<Tail, (Place, String)>> {
         let at = OpTime::from(reach.to);
         if reach.origin.identity != self.identity {
             let why = format!("another replica set: {} instead of {}", self.identity, reach.origin.identity);
             return Ok(Err((Place::Newest, why)));
         }
-        let Some(record) = reach.record else {
-            return Ok(Err((Place::At(at), "nothing of the one before was stored".to_owned())));
-        };
         let lost = match Tail::open(&self.link, at, self.task).await? {
-            Opened::Here(mut tail) => match tail.first().await? == record {
-                true => return Ok(Ok(tail)),
-                false => Lost::Replaced { at },
-            },
+            Opened::Here(mut tail) => {
+                let there = tail.first().await?;
+                match reach.record {
+                    Some(record) if record != there => Lost::Replaced { at },
+                    Some(_) => return Ok(Ok(tail)),
+                    None => {
+                        // The vault cannot tell it: the first segment begins with it.
+                        out.push(there, reach.to).await?;
+                        return Ok(Ok(tail));
+                    }
+                }
+            }
             Opened::Gone { oldest: Some(oldest) } if oldest <= at => Lost::RolledBack { at },
             Opened::Gone { oldest } => Lost::RolledOver { at, oldest },
         };
@@ -122,14 +138,11 @@ impl Log<'_> {
 
     /// Begins a timeline at a record that is there: the log is open before the vault is told.
     async fn begin(&self, mut place: Place, why: String, out: &mut TimelineWriter<'_>) -> Result<Tail> {
-        loop {
+        for _ in 0..TRIES {
             self.task.checkpoint()?;
-            let Some((head, _)) = newest(&self.link, self.task).await? else {
-                return Err(Error::new(Kind::Unready, DOING, "the oplog is empty"));
-            };
+            let Some((head, _)) = newest(&self.link, self.task).await? else { break };
             let at = match place {
                 Place::Newest => head,
-                Place::At(at) => at,
                 Place::Earliest => self.early(head).await?,
             };
             if let Opened::Here(mut tail) = Tail::open(&self.link, at, self.task).await? {
@@ -140,6 +153,7 @@ impl Log<'_> {
             }
             place = Place::Newest;
         }
+        Err(Error::new(Kind::Unready, DOING, "the oplog is empty, or moves on faster than it can be opened"))
     }
 
     /// A twentieth into what the log holds.
@@ -165,12 +179,15 @@ struct Follower<'a> {
     /// Read, and not yet proven to be all that was written.
     waiting: Vec<(OpTime, Bytes)>,
     bytes: usize,
+    /// When the first of them came.
+    since: Option<Duration>,
 }
 
 /// What there is to do next.
 enum Event {
     Cancelled,
     Due,
+    Store,
     Read(Vec<(OpTime, Bytes)>),
 }
 
@@ -190,20 +207,17 @@ impl Follower<'_> {
             return Ok(());
         }
         loop {
+            let patience = self.patience();
             let event = tokio::select! {
                 biased;
                 () = task.cancel.cancelled() => Event::Cancelled,
                 () = out.due() => Event::Due,
+                () = patience => Event::Store,
                 records = self.tail.next() => Event::Read(records?),
             };
             let state = match event {
-                Event::Read(records) => {
-                    let state = self.take(records, out).await?;
-                    if state == State::Closed {
-                        out.seal().await?;
-                    }
-                    state
-                }
+                Event::Read(records) => self.take(records, out).await?,
+                Event::Store => self.store(out).await?,
                 Event::Due => {
                     let state = self.catch_up(out).await?;
                     out.seal().await?;
@@ -211,12 +225,24 @@ impl Follower<'_> {
                 }
                 Event::Cancelled => {
                     self.store(out).await?;
-                    out.seal().await?;
                     State::Closed
                 }
             };
             if state == State::Closed {
+                out.seal().await?;
                 return Ok(());
+            }
+        }
+    }
+
+    /// Returns when what waits has waited long enough.
+    fn patience(&self) -> impl Future<Output = ()> + use<> {
+        let clock = self.log.task.clock.clone();
+        let since = self.since;
+        async move {
+            match since {
+                Some(since) => clock.sleep((since + PATIENCE).saturating_sub(clock.monotonic())).await,
+                None => std::future::pending().await,
             }
         }
     }
@@ -240,6 +266,7 @@ impl Follower<'_> {
     async fn take(&mut self, records: Vec<(OpTime, Bytes)>, out: &mut TimelineWriter<'_>) -> Result<State> {
         self.bytes += records.iter().map(|(_, record)| record.len()).sum::<usize>();
         self.waiting.extend(records);
+        self.since.get_or_insert(self.log.task.clock.monotonic());
         if self.bytes >= WAITING || self.tail.wants_proof() { self.store(out).await } else { Ok(State::Open) }
     }
 
@@ -250,6 +277,7 @@ impl Follower<'_> {
         let end = out.closed().await?;
         let last = end.as_ref().map_or(Position(u64::MAX), |end| end.position);
         self.bytes = 0;
+        self.since = None;
         for (at, record) in self.waiting.drain(..).filter(|(at, _)| at.position() <= last) {
             self.log.task.progress.add_items(1);
             self.log.task.progress.add_bytes(record.len() as u64);

@@ -4,6 +4,7 @@
 //! servers write the operations of a transaction as entries that share one. Positions of records grow strictly.
 
 pub mod entry;
+pub mod query;
 pub mod records;
 pub mod tail;
 pub mod transactions;

@@ -66,6 +66,8 @@ pub struct Survey {
     pub open: Vec<Open>,
     /// The last record that was read.
     pub last: Option<OpTime>,
+    /// How many bytes of it were read.
+    pub bytes: u64,
 }
 
 /// What a replay did.
@@ -167,9 +169,10 @@ async fn read(
     let mut assembler = Assembler::new(span.apply_from);
     let mut router = Router::new(span.selection, catalogue, span.tolerate_until);
     let mut window = Window::default();
-    let mut last = None;
+    let (mut last, mut bytes) = (None, 0);
     while let Some((at, record)) = records.next().await? {
         last = Some(at);
+        bytes += record.len() as u64;
         window.passed += record.len();
         for unit in assembler.take(Entry::all(&record)?)? {
             if unit.at <= span.apply_from {
@@ -184,7 +187,7 @@ async fn read(
         }
     }
     send(&windows, &mut window).await?;
-    Ok(Survey { tally: router.tally, open: assembler.open(), last })
+    Ok(Survey { tally: router.tally, open: assembler.open(), last, bytes })
 }
 
 async fn send(windows: &Option<mpsc::Sender<Window>>, window: &mut Window) -> Result<()> {

@@ -203,6 +203,15 @@ impl<'a> TimelineWriter<'a> {
         }
     }
 
+    /// That the newest timeline of this source was closed, and why: therefore another begins.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn ended(&self) -> Result<Option<End>> {
+        let newest = list(&self.vault, &self.source).await?.pop();
+        Ok(newest.and_then(|newest| newest.end.ok().flatten()))
+    }
+
     /// Begins a new timeline; what was pushed before is made durable first.
     ///
     /// # Errors

@@ -124,7 +124,8 @@ pub fn stamp(entry: &[u8]) -> Option<OpTime> {
     raw::field(entry, "ts").ok().flatten().and_then(optime)
 }
 
-/// The length of the record that begins here: all documents whose ts is that of the first. None where no entry begins.
+/// How long the record at the beginning of these bytes is: all documents whose ts is that of the first. `None` while no
+/// document of another ts follows: its end is not among them.
 pub fn record_length(bytes: &[u8]) -> Option<usize> {
     let document = |from: usize| {
         let rest = bytes.get(from..)?;
@@ -132,10 +133,12 @@ pub fn record_length(bytes: &[u8]) -> Option<usize> {
         Some((length, stamp(rest.get(..length)?)?))
     };
     let (mut length, at) = document(0)?;
-    while let Some((more, _)) = document(length).filter(|(_, next)| *next == at) {
-        length += more;
+    loop {
+        match document(length)? {
+            (more, next) if next == at => length += more,
+            _ => return Some(length),
+        }
     }
-    Some(length)
 }
 
 /// The elements of an entry that mean something here.
