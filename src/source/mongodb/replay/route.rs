@@ -74,6 +74,11 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whether there is a document afterwards, even if there was none.
+    pub fn makes_documents(&self) -> bool {
+        matches!(self, Change::Insert(_) | Change::Replace(_))
+    }
+
     fn size(&self) -> usize {
         match self {
             Change::Insert(bytes) | Change::Replace(bytes) | Change::Patch(bytes) => bytes.len(),

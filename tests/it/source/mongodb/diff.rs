@@ -203,7 +203,7 @@ fn edit(at: &mut Bson, path: &[&str], new: Option<&Bson>) -> Option<()> {
             }
         },
         Bson::Array(array) => {
-            let n: usize = first.parse().ok()?;
+            let Ok(n) = first.parse::<usize>() else { return new.is_none().then_some(()) };
             if n >= array.len() && new.is_none() {
                 return Some(());
             }
