@@ -180,6 +180,8 @@ pub struct Retention {
     pub monthly: u32,
     /// Years.
     pub yearly: u32,
+    /// So far back any second stays restorable, where the source keeps a timeline.
+    pub window: Duration,
     /// Between a deletion's proposal and its verdict.
     pub grace: Duration,
 }
@@ -195,6 +197,7 @@ impl Default for Retention {
             weekly: 0,
             monthly: 0,
             yearly: 0,
+            window: Duration::from_secs(7 * 86_400),
             grace: Duration::from_secs(86_400),
         }
     }

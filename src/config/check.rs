@@ -197,6 +197,7 @@ fn retention(raw: raw::Retention) -> Retention {
         weekly: raw.weekly,
         monthly: raw.monthly,
         yearly: raw.yearly,
+        window: raw.window.unwrap_or(raw.keep_within).0,
         grace: raw.grace.0,
     }
 }

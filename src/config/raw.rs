@@ -227,6 +227,9 @@ pub struct Retention {
     pub monthly: u32,
     /// The newest of each of so many years that have one.
     pub yearly: u32,
+    /// So far back any second stays restorable, where the source keeps a timeline; `keep_within` if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Period>,
     /// Between the proposal and the verdict of a deletion; longer than any run's deadline.
     pub grace: Period,
 }
@@ -242,6 +245,7 @@ impl Default for Retention {
             weekly: rules.weekly,
             monthly: rules.monthly,
             yearly: rules.yearly,
+            window: None,
             grace: Period(rules.grace),
         }
     }

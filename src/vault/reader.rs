@@ -19,6 +19,7 @@ use super::codec::seal::{Identities, read_identities};
 use super::codec::{BLOCK, Hasher, persist, start};
 use super::details::{DETAILS, Details, Rest};
 use super::layout::BackupRef;
+use super::layout::log::Position;
 use super::manifest::{Artifact, Codec, Contents, Manifest, Status};
 use super::store::Key;
 use crate::error::{Error, Kind, Result};
@@ -40,6 +41,8 @@ pub struct BackupReader {
     pub vault: Vault,
     /// Its manifest, with what was too long for it put back.
     pub manifest: Manifest,
+    /// See [`log_up_to`](Self::log_up_to).
+    pub log_end: Option<Position>,
     details: Arc<OnceCell<Details>>,
 }
 
@@ -99,7 +102,14 @@ impl BackupReader {
             let rest = read_rest(vault, artifact).await.map_err(|error| reading(&artifact.name, error))?;
             rest.put_back(&mut manifest);
         }
-        Ok(BackupReader { vault: vault.clone(), manifest, details: Arc::default() })
+        Ok(BackupReader { vault: vault.clone(), manifest, log_end: None, details: Arc::default() })
+    }
+
+    /// Of the log that goes on from the backup, nothing is wanted beyond `end`, because nothing was there when it was
+    /// sealed: [`log`](Self::log) is satisfied with a chain that reaches so far, whatever later position it is asked for.
+    pub fn log_up_to(mut self, end: Option<Position>) -> Self {
+        self.log_end = end;
+        self
     }
 
     /// The artifact of this name.
@@ -216,16 +226,24 @@ impl BackupReader {
         if !artifact.codecs.contains(&Codec::Age) {
             return Ok(None);
         }
-        let encryption = self.vault.encryption.as_ref();
-        let Some(path) = encryption.and_then(|encryption| encryption.identity_file.clone()) else {
-            let recipients =
-                self.manifest.encryption.as_ref().map_or(String::new(), |to| to.recipients.join(", "));
-            let why = format!("it is encrypted to {recipients}, and no private key is configured");
-            return Err(Error::new(Kind::Config, "decrypting", why)
-                .hint("set `encryption.identity_file` to a file with the private key of one of them"));
-        };
-        start(usize::MAX, move || read_identities(&path)).await.map(Some)
+        let recipients =
+            self.manifest.encryption.as_ref().map_or(String::new(), |to| to.recipients.join(", "));
+        private_keys(&self.vault, &recipients).await.map(Some)
     }
+}
+
+/// The private keys for what is encrypted to `recipients`.
+///
+/// # Errors
+/// `Config` if none are configured.
+pub(super) async fn private_keys(vault: &Vault, recipients: &str) -> Result<Identities> {
+    let encryption = vault.encryption.as_ref();
+    let Some(path) = encryption.and_then(|encryption| encryption.identity_file.clone()) else {
+        let why = format!("it is encrypted to {recipients}, and no private key is configured");
+        return Err(Error::new(Kind::Config, "decrypting", why)
+            .hint("set `encryption.identity_file` to a file with the private key of one of them"));
+    };
+    start(usize::MAX, move || read_identities(&path)).await
 }
 
 /// Reads the rest of a manifest: small, never encrypted, needed before there is a task.

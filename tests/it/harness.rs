@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod daemon;
 pub mod disk;
+pub mod mongodb;
 pub mod proxy;
 pub mod redis;
 pub mod s3;

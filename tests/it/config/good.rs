@@ -96,7 +96,7 @@ time_zone: Europe/Berlin
 backup:
   - { name: six-hourly, cron: '0 */6 * * MON-FRI', jitter: 5m, deadline: 2h, missed: skip }
   - { name: often, every: 5s }
-retention: { keep_within: 14d, yearly: 2, grace: 36h }
+retention: { keep_within: 14d, yearly: 2, window: 3d, grace: 36h }
 suspend: true
 ";
     let config = load(&write(&[("tidekeeper.yaml", main), ("s/a.yaml", schedule)]));
@@ -111,10 +111,24 @@ suspend: true
     let expected = Retention {
         keep_within: Duration::from_secs(14 * 86_400),
         yearly: 2,
+        window: Duration::from_secs(3 * 86_400),
         grace: Duration::from_secs(36 * 3_600),
         ..Retention::default()
     };
     assert_eq!(schedule.retention, expected);
+}
+
+#[test]
+fn the_window_of_a_timeline_is_as_long_as_everything_is_kept_unless_it_says_otherwise() {
+    let main = "{ vault: { fs: { path: v } }, schedules: s, sources: [{ name: a, redis: { url: u } }] }";
+    for (retention, days) in
+        [("{ keep_within: 14d }", 14), ("{ keep_within: 14d, window: 0s }", 0), ("{}", 7)]
+    {
+        let schedule = format!("{{ source: a, retention: {retention} }}");
+        let config = load(&write(&[("tidekeeper.yaml", main), ("s/a.yaml", &schedule)]));
+        let schedule = config.schedule(&"a".parse().expect("a name")).expect("it has one");
+        assert_eq!(schedule.retention.window, Duration::from_secs(days * 86_400), "{retention}");
+    }
 }
 
 #[test]

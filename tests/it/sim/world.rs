@@ -137,6 +137,7 @@ fn schedule(dice: &mut Dice) -> Schedule {
             weekly: 0,
             monthly: 0,
             yearly: 0,
+            window: Duration::ZERO,
             // Longer than any run's deadline.
             grace: minutes(61 + dice.below(30)),
         },

@@ -195,6 +195,7 @@ pub fn keep_one() -> Policy {
         weekly: 0,
         monthly: 0,
         yearly: 0,
+        window: Duration::ZERO,
         grace: DAY,
     };
     Policy { source: SOURCE.parse().expect("a name"), retention, zone: TimeZone::UTC, interval: None }

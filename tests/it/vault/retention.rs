@@ -47,6 +47,7 @@ fn nothing_kept() -> Retention {
         weekly: 0,
         monthly: 0,
         yearly: 0,
+        window: Duration::ZERO,
         grace: DAY,
     }
 }

@@ -110,7 +110,17 @@ fn policy(dice: &mut Dice, step: u64) -> Retention {
     let [keep_last, hourly, daily, weekly, monthly, yearly] = [60, 40, 40, 40, 30, 30].map(&mut few);
     let keep_within = Duration::from_secs(if dice.chance(50) { dice.below(6 * step) } else { 0 });
     let grace = Duration::from_secs(dice.below(2 * 86_400));
-    Retention { keep_within, keep_last, hourly, daily, weekly, monthly, yearly, grace }
+    Retention {
+        keep_within,
+        keep_last,
+        hourly,
+        daily,
+        weekly,
+        monthly,
+        yearly,
+        window: Duration::ZERO,
+        grace,
+    }
 }
 
 #[test]

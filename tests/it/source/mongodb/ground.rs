@@ -1,0 +1,137 @@
+//! What tests of the log share: a task, a vault, entries as they are written down, what a server's log holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use mongodb::bson::{Document, RawDocumentBuf, Timestamp, doc};
+use tempfile::TempDir;
+use tidekeeper::clock::{SharedClock, SystemClock};
+use tidekeeper::config::Limits;
+use tidekeeper::error::Result;
+use tidekeeper::source::mongodb::client::Link;
+use tidekeeper::source::mongodb::oplog::entry::stamp;
+use tidekeeper::source::mongodb::oplog::tail::newest;
+use tidekeeper::source::mongodb::optime::OpTime;
+use tidekeeper::task::{Spool, Task};
+use tidekeeper::vault::Vault;
+use tidekeeper::vault::deletion::Fence;
+use tidekeeper::vault::store::memory::MemoryStore;
+
+use crate::harness::mongodb::MongoServer;
+
+/// A vault, and a task to work with.
+pub struct Ground {
+    pub clock: SharedClock,
+    pub vault: Vault,
+    pub task: Task,
+    _spool: TempDir,
+}
+
+impl Ground {
+    pub fn new() -> Self {
+        let clock = SystemClock::shared();
+        let spool = tempfile::tempdir().expect("a temporary folder");
+        let limits = Limits { spool_dir: spool.path().to_owned(), ..Limits::default() };
+        let task = Task {
+            run: "test".into(),
+            clock: clock.clone(),
+            deadline: Duration::from_secs(300),
+            cancel: Default::default(),
+            progress: Default::default(),
+            spool: Spool::new(&limits, clock.clone()).expect("a spool"),
+            limits: Arc::new(limits),
+        };
+        let vault = Vault::new(Arc::new(MemoryStore::new(clock.clone())), clock.clone(), None);
+        Ground { clock, vault, task, _spool: spool }
+    }
+
+    pub async fn link(&self, server: &MongoServer) -> Link {
+        Link::open(&server.settings(), &self.clock).await.expect("a link")
+    }
+
+    /// Where the server's log ends now.
+    pub async fn head(&self, server: &MongoServer) -> OpTime {
+        newest(&self.link(server).await, &self.task).await.expect("it tells").expect("it has an oplog").0
+    }
+}
+
+/// Whoever asks it leads.
+pub struct Leads;
+
+#[async_trait]
+impl Fence for Leads {
+    fn generation(&self) -> Option<u64> {
+        Some(1)
+    }
+
+    async fn still_leading(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+pub fn at(seconds: u32, increment: u32) -> OpTime {
+    OpTime { seconds, increment }
+}
+
+/// A document as bytes.
+pub fn bytes(document: &Document) -> Bytes {
+    document.to_vec().expect("it can be written").into()
+}
+
+/// An entry at a place of second 100; what `more` holds comes after ts and version.
+pub fn entry(increment: u32, more: Document) -> Bytes {
+    let mut entry =
+        doc! { "ts": Timestamp { time: 100, increment }, "t": 1_i64, "v": 2_i64, "ns": "shop.carts" };
+    entry.extend(more);
+    bytes(&entry)
+}
+
+/// Inserts `n` documents one by one, with ids from `from`.
+pub async fn insert(server: &MongoServer, from: i32, n: i32) {
+    let carts = server.client().await.database("shop").collection::<Document>("carts");
+    let carts_of = |ids: std::ops::Range<i32>| ids.map(|id| doc! { "_id": id, "text": "x".repeat(40) });
+    for first in (from..from + n).step_by(500) {
+        let last = (first + 500).min(from + n);
+        carts.insert_many(carts_of(first..last)).await.expect("they are inserted");
+    }
+}
+
+/// Three writes in one transaction: with ids from `from`.
+pub async fn transaction(server: &MongoServer, from: i32) {
+    let client = server.client().await;
+    let carts = client.database("shop").collection::<Document>("carts");
+    let mut session = client.start_session().await.expect("a session");
+    session.start_transaction().await.expect("a transaction");
+    for id in from..from + 3 {
+        carts.insert_one(doc! { "_id": id }).session(&mut session).await.expect("it is inserted");
+    }
+    session.commit_transaction().await.expect("it is committed");
+}
+
+/// All entries of a server's log after `from`, up to `to`, as they lie there.
+pub async fn log(server: &MongoServer, from: OpTime, to: OpTime) -> Vec<Bytes> {
+    let oplog = server.client().await.database("local").collection::<RawDocumentBuf>("oplog.rs");
+    let range = doc! { "$gt": Timestamp::from(from), "$lte": Timestamp::from(to) };
+    let found: Vec<RawDocumentBuf> =
+        oplog.find(doc! { "ts": range }).await.expect("it is found").try_collect().await.expect("it is read");
+    found.into_iter().map(|entry| Bytes::from(entry.into_bytes())).collect()
+}
+
+/// Says where two logs differ: whole dumps of both help nobody.
+pub fn assert_same(found: &[u8], expected: &[Bytes]) {
+    let mut rest = found;
+    for (n, entry) in expected.iter().enumerate() {
+        assert!(
+            rest.starts_with(entry),
+            "entry {n} of {} should be the one at {:?}, and is the one at {:?}",
+            expected.len(),
+            stamp(entry),
+            rest.first_chunk::<4>().and_then(|first| stamp(rest.get(..u32::from_le_bytes(*first) as usize)?)),
+        );
+        rest = &rest[entry.len()..];
+    }
+    assert!(rest.is_empty(), "{} bytes too many", rest.len());
+}
