@@ -101,16 +101,13 @@ fn connect(address: &str) -> Outcome<Client> {
 }
 
 fn ask(address: &str, db: &str, name: &str, fields: &str) -> Outcome<()> {
-    let fields: serde_json::Value = serde_json::from_str(fields).map_err(|error| error.to_string())?;
-    let Ok(Bson::Document(mut fields)) = Bson::try_from(fields) else {
-        return Err("the fields are those of a document".to_owned());
-    };
-    // The command's name comes first, whatever order JSON is read in.
+    let mut fields: Document = serde_json::from_str(fields).map_err(|error| error.to_string())?;
+    // The command's name comes first.
     let mut command = Document::new();
     command.insert(name, fields.remove(name).unwrap_or(Bson::Int32(1)));
     command.extend(fields);
     let reply = connect(address)?.ask(db, command).map_err(|error| error.to_string())?;
-    println!("{}", Bson::Document(reply).into_relaxed_extjson());
+    println!("{}", serde_json::to_string(&reply).map_err(|error| error.to_string())?);
     Ok(())
 }
 
