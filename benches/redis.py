@@ -1,11 +1,9 @@
 #!/usr/bin/env python3
 """Measures Tidekeeper's Redis work beside what people use today, in one run, and prints a table and JSON.
 
-Every figure is a ratio against a peer on the same machine, the same data and the same disk, alternating, median of
-the rounds; docs/measurements.md says what each bar means. Called by dev/bench; nothing here is a test.
+What its rows mean: docs/measurements.md; what it shares with other benchmarks: common.py. Called by dev/bench.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -15,19 +13,10 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 
-ROUNDS = 5
-MB = 1_000_000
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+import common
+from common import MB, free_port, ready, run
 
 
 class Redis:
@@ -86,48 +75,22 @@ class Redis:
         pipe.wait()
 
 
-def run(command, **options):
-    """Runs to the end; gives wall seconds, CPU seconds and peak RSS in MiB of that one process, and its stdout."""
-    began = time.perf_counter()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(command, stdout=out, stderr=err, **options)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        text = out.read().decode()
-        if process.returncode:
-            sys.exit(f"{command} ended with {process.returncode}:\n{text}\n{err.read().decode()}")
-    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss / 1024, "out": text}
-
-
-class Bench:
-    def __init__(self, binary, work, rounds):
-        self.binary = binary
-        self.work = work
-        self.rounds = rounds
-        self.rows = []
-
-    def row(self, name, found, bar, good, detail=""):
-        self.rows.append({"bar": name, "asked": bar, "found": found, "met": good, "detail": detail})
-        print(f"{'ok  ' if good else 'MISS'}  {name:<58} asked {bar:<12} found {found:<16} {detail}", flush=True)
+class Bench(common.Bench):
+    def __init__(self, given, work):
+        super().__init__(given.binary, work, given.rounds)
+        self.versitygw = given.versitygw
 
     def config(self, name, redis, target=None, vault="fs: { path: ./vault }"):
-        folder = self.work / name
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / "schedules").mkdir(parents=True)
-        lines = ["vault:", f"  {vault}", f"limits: {{ spool_dir: {folder}/spool, spool_max: 4GiB }}",
-                 "sources:", "  - name: redis-main", f'    redis: {{ url: "redis://127.0.0.1:{redis.port}" }}']
-        if target:
-            lines += ["targets:", "  - name: scratch", f'    redis: {{ url: "redis://127.0.0.1:{target.port}" }}']
-        lines += ["schedules: schedules/", f'api: {{ listen: "127.0.0.1:{free_port()}" }}']
-        config = folder / "tidekeeper.yaml"
-        config.write_text("\n".join(lines) + "\n")
-        return config
+        part = 'redis: {{ url: "redis://127.0.0.1:{}" }}'
+        targets = [("scratch", part.format(target.port))] if target else []
+        return self.write_config(name, [("redis-main", part.format(redis.port))], targets, vault)
 
-    def tk(self, config, *args):
-        return run([self.binary, "--config", str(config), "--json", *map(str, args)])
+    def backups(self):
+        self.backup("small:1000000", "1 M small keys")
+        small = self.backup(f"random:{100 * MB}", "100 MB incompressible")
+        large = self.backup(f"random:{1000 * MB}", "1 GB incompressible")
+        grew = large / small - 1
+        self.row("backup: RSS at 1 GB against 100 MB", f"{grew:+.0%}", "within 10 %", abs(grew) <= 0.1)
 
     def backup(self, data, label):
         """Ours against the pipe of stock tools, both into a directory with fsync."""
@@ -184,15 +147,7 @@ class Bench:
             self.restore_way(config, redis, target, keys)
 
     def restore_once(self, config, *options):
-        args = ["restore", "redis-main/latest", "--to", "scratch", *options]
-        plan = json.loads(self.tk(config, *args, "--dry-run")["out"])
-        return self.tk(config, *args, "--confirm", plan["hash"])
-
-    def newest_steps(self, config):
-        """The steps of the newest run, in seconds."""
-        run = json.loads(self.tk(config, "runs")["out"])["runs"][0]["run"]
-        steps = json.loads(self.tk(config, "runs", "show", run)["out"])["steps"]
-        return {step["name"]: step["took_s"] for step in steps}
+        return self.restore_confirmed(config, "redis-main/latest", "--to", "scratch", *options)
 
     def start_on(self, rdb):
         """Seconds from the start of a redis-server on this file until it serves, less those of an empty one."""
@@ -242,9 +197,8 @@ class Bench:
         with Redis(self.work / "source") as redis:
             config = self.config("daemon", redis)
             self.tk(config, "init")
-            port = config.read_text().split("127.0.0.1:")[-1].split('"')[0]
             began = time.perf_counter()
-            process = subprocess.Popen([self.binary, "--config", str(config), "serve"], stderr=subprocess.DEVNULL)
+            process, port = self.serve(config)
             try:
                 while not ready(port):
                     time.sleep(0.005)
@@ -257,14 +211,6 @@ class Bench:
                 process.wait()
         self.row("daemon: start to ready", f"{took:.2f} s", "<= 1 s", took <= 1)
         self.row("daemon: idle RSS", f"{rss:.1f} MiB", "<= 30 MiB", rss <= 30)
-
-
-def ready(port):
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1) as reply:
-            return reply.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 class Resp:
@@ -330,9 +276,9 @@ class Versitygw:
         return f's3: {{ bucket: vault, endpoint: "http://127.0.0.1:{self.port}", path_style: true }}'
 
 
-def catalogs(bench, versitygw):
+def catalogs(bench):
     """Cold: each listing is a new process, which reads every manifest."""
-    with Redis(bench.work / "source") as redis, Versitygw(versitygw, bench.work / "s3") as server:
+    with Redis(bench.work / "source") as redis, Versitygw(bench.versitygw, bench.work / "s3") as server:
         redis.fill("small:10")
         config = bench.config("catalog", redis)
         catalog(bench, config, config.parent / "vault", "a directory", 0.3)
@@ -361,33 +307,11 @@ def catalog(bench, config, vault, where, bar, server=None, count=10_000):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--binary", required=True, help="the release build of tidekeeper")
+    parts = {"backup": Bench.backups, "restore": Bench.restore, "verify": Bench.verify, "daemon": Bench.daemon,
+             "catalog": catalogs}
+    arguments = common.arguments(__doc__, ",".join(parts))
     arguments.add_argument("--versitygw", required=True, help="an S3 server")
-    arguments.add_argument("--json", type=pathlib.Path, help="where the figures go")
-    arguments.add_argument("--rounds", type=int, default=ROUNDS)
-    arguments.add_argument("--only", default="backup,restore,verify,daemon,catalog")
-    given = arguments.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tidekeeper-bench-") as work:
-        bench = Bench(given.binary, pathlib.Path(work), given.rounds)
-        only = given.only.split(",")
-        if "backup" in only:
-            bench.backup("small:1000000", "1 M small keys")
-            small = bench.backup(f"random:{100 * MB}", "100 MB incompressible")
-            large = bench.backup(f"random:{1000 * MB}", "1 GB incompressible")
-            grew = large / small - 1
-            bench.row("backup: RSS at 1 GB against 100 MB", f"{grew:+.0%}", "within 10 %", abs(grew) <= 0.1)
-        if "restore" in only:
-            bench.restore()
-        if "verify" in only:
-            bench.verify()
-        if "daemon" in only:
-            bench.daemon()
-        if "catalog" in only:
-            catalogs(bench, given.versitygw)
-    if given.json:
-        given.json.write_text(json.dumps(bench.rows, indent=2) + "\n")
-    sys.exit(0 if all(row["met"] for row in bench.rows) else 1)
+    common.measure(arguments.parse_args(), Bench, parts)
 
 
 if __name__ == "__main__":

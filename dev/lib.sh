@@ -10,12 +10,14 @@ VERSITYGW_VERSION=v1.8.0
 GO_VERSION=1.26.8
 MOTO_VERSION=5.2.5
 CARGO_DENY_VERSION=0.20.2
+SECANTUS_VERSION=0.7.0b3
 
 # All that is fetched or built outside the checkout, except what apt installs.
 CACHE="$HOME/.cache/tidekeeper"
 VERSITYGW="$CACHE/bin/versitygw-$VERSITYGW_VERSION/versitygw"
 VENV="$CACHE/venv"
 CARGO_DENY="$CACHE/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny"
+SECANTUS="$CACHE/secantusdb-$SECANTUS_VERSION"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$CACHE/target}"
 mkdir -p "$CACHE" "$CARGO_TARGET_DIR"
 

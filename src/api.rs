@@ -28,6 +28,7 @@ pub mod restores;
 pub mod runs;
 pub mod sources;
 pub mod status;
+pub mod timelines;
 
 /// What the handlers work with. Clones are the same API.
 #[derive(Clone, Debug)]
@@ -81,6 +82,8 @@ impl Api {
             .route("/v1/sources", get(sources::list))
             .route("/v1/backups", get(backups::list).post(backups::create))
             .route("/v1/backups/{source}/{id}", get(backups::show))
+            .route("/v1/timelines", get(timelines::list))
+            .route("/v1/timelines/{source}", get(timelines::show))
             .route("/v1/restores", post(restores::create))
             .route("/v1/runs", get(runs::list))
             .route("/v1/runs/{run}", get(runs::show))

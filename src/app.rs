@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use self::follow::Sealers;
+use self::timelines::Listed;
 use crate::clock::SharedClock;
 use crate::config::node::Problem;
 use crate::config::{self, Config, Entry, SourceName};
@@ -26,18 +28,26 @@ use crate::vault::store_clock::StoreClock;
 
 mod backup;
 mod extract;
+mod follow;
 mod holding;
+mod log;
 mod marks;
+mod moment;
 mod permissions;
 mod restore;
+mod status;
+mod timelines;
 mod upkeep;
 mod verify;
 mod views;
 mod workshop;
 
+pub use self::extract::Destination;
+pub use self::log::{Log, Place};
 pub use self::marks::Mark;
 pub use self::permissions::permissions;
 pub use self::restore::RestoreWish;
+pub use self::timelines::TimelineView;
 pub use self::upkeep::ScrubParams;
 pub use self::views::BackupView;
 
@@ -46,11 +56,6 @@ pub const KINDS: &[&dyn source::Kind] = &[&source::redis::Redis, &source::mongod
 
 /// How long a run may take when neither its caller nor a schedule says.
 const AN_HOUR: Duration = Duration::from_secs(3_600);
-
-/// The kind of this name, if this build has it.
-pub fn kind(name: &str) -> Option<&'static dyn source::Kind> {
-    kind_among(KINDS, name)
-}
 
 fn kind_among<'a>(kinds: &[&'a dyn source::Kind], name: &str) -> Option<&'a dyn source::Kind> {
     kinds.iter().copied().find(|kind| kind.name() == name)
@@ -71,6 +76,10 @@ pub struct App {
     pub store_clock: Arc<StoreClock>,
     spool: Spool,
     systems: Arc<Systems>,
+    /// The kinds whose logs it understands.
+    kinds: &'static [&'static dyn source::Kind],
+    sealers: Sealers,
+    listed: Listed,
 }
 
 impl App {
@@ -97,7 +106,21 @@ impl App {
             clock,
             spool,
             systems: Arc::new(systems),
+            kinds: KINDS,
+            sealers: Sealers::default(),
+            listed: Listed::default(),
         })
+    }
+
+    /// The same for a process that reads backups of these kinds.
+    pub fn of_kinds(mut self, kinds: &'static [&'static dyn source::Kind]) -> Self {
+        self.kinds = kinds;
+        self
+    }
+
+    /// The kind of this name, if this process reads its backups.
+    pub fn kind(&self, name: &str) -> Option<&'static dyn source::Kind> {
+        kind_among(self.kinds, name)
     }
 
     /// A source by its name.

@@ -34,6 +34,7 @@ pub mod scrub;
 pub mod serve;
 pub mod show;
 pub mod status;
+pub mod timeline;
 pub mod unhold;
 pub mod verify;
 
@@ -60,6 +61,7 @@ enum Command {
     Status(status::Args),
     Backup(backup::Args),
     Backups(backups::Args),
+    Timeline(timeline::Args),
     Show(show::Args),
     Verify(verify::Args),
     Extract(extract::Args),
@@ -89,6 +91,7 @@ impl Command {
             Command::Status(args) => status::run(args, context).await,
             Command::Backup(args) => backup::run(args, context).await,
             Command::Backups(args) => backups::run(args, context).await,
+            Command::Timeline(args) => timeline::run(args, context).await,
             Command::Show(args) => show::run(args, context).await,
             Command::Verify(args) => verify::run(args, context).await,
             Command::Extract(args) => extract::run(args, context).await,

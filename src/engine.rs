@@ -18,6 +18,7 @@ use tokio::sync::{Notify, broadcast};
 
 use self::due::Timetable;
 use self::executor::{Executor, InProcess};
+use self::followers::Following;
 use self::host::Host;
 use self::perform::Active;
 use self::run::{Failure, RunId};
@@ -37,6 +38,7 @@ pub mod daemon;
 pub mod due;
 pub mod events;
 pub mod executor;
+pub mod followers;
 pub mod guards;
 pub mod host;
 pub mod leader;
@@ -137,11 +139,14 @@ struct Core {
     events: broadcast::Sender<events::Event>,
     briefs: Mutex<BTreeMap<RunId, RunView>>,
     health: Mutex<Health>,
+    followings: Mutex<BTreeMap<SourceName, Following>>,
     catalog: Catalog,
     store_clock: Arc<StoreClock>,
     wake: Notify,
     news: AtomicBool,
     closing: AtomicBool,
+    /// Whether a daemon of this process drives it.
+    driven: AtomicBool,
 }
 
 impl fmt::Debug for Engine {
@@ -194,11 +199,13 @@ impl Engine {
             events: events::channel(),
             briefs: Mutex::default(),
             health: Mutex::default(),
+            followings: Mutex::default(),
             catalog: parts.catalog,
             store_clock: parts.store_clock,
             wake: Notify::new(),
             news: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            driven: AtomicBool::new(false),
         }))
     }
 
@@ -228,6 +235,10 @@ impl Engine {
 
     fn active(&self) -> MutexGuard<'_, BTreeMap<RunId, Active>> {
         self.0.active.lock().expect("no holder panics")
+    }
+
+    fn followings(&self) -> MutexGuard<'_, BTreeMap<SourceName, Following>> {
+        self.0.followings.lock().expect("no holder panics")
     }
 
     /// Passes while the time can be trusted.

@@ -20,11 +20,14 @@ use crate::vault::layout::BackupRef;
 use crate::vault::layout::log::Position;
 use crate::vault::manifest::Omission;
 use crate::vault::reader::BackupReader;
+use crate::vault::timeline::Framing;
 use crate::vault::timeline::writer::{Bounds, TimelineWriter};
 use crate::vault::writer::{BackupWriter, Capture, LogPoint};
 
 pub use crate::finding::{Finding, Severity};
 
+pub mod crc64;
+pub mod files;
 pub mod mongodb;
 pub mod redis;
 
@@ -51,6 +54,11 @@ pub trait Kind: Debug + Sync {
         to: Outlet<'_>,
         task: &Task,
     ) -> Result<Vec<Extracted>>;
+
+    /// How the records of its log are told apart.
+    fn framing(&self) -> Framing {
+        |_| None
+    }
 
     /// When the record at a position of its log was written; none for a log that does not tell.
     fn moment(&self, _position: Position) -> Option<Timestamp> {

@@ -63,6 +63,8 @@ pub struct SourceFacts {
     pub source: String,
     /// The newest moment to which it can be restored.
     pub recovery_point: Option<Timestamp>,
+    /// The newest span to any second of which it can be restored: its first moment and its last.
+    pub window: Option<(Timestamp, Timestamp)>,
     /// When a backup of it was last proved.
     pub proven_at: Option<Timestamp>,
     /// Bytes of its newest good backup, before compression.
@@ -113,6 +115,9 @@ struct Inner {
     requests: Family<Labels, Counter>,
     recovery_point: Family<Labels, Seconds>,
     recovery_point_age: Family<Labels, Seconds>,
+    window_start: Family<Labels, Seconds>,
+    window_end: Family<Labels, Seconds>,
+    window_lag: Family<Labels, Seconds>,
     proven: Family<Labels, Seconds>,
     plain_bytes: Family<Labels, Bytes>,
     stored_bytes: Family<Labels, Bytes>,
@@ -136,6 +141,9 @@ impl Default for Metrics {
             requests: Family::default(),
             recovery_point: Family::default(),
             recovery_point_age: Family::default(),
+            window_start: Family::default(),
+            window_end: Family::default(),
+            window_lag: Family::default(),
             proven: Family::default(),
             plain_bytes: Family::default(),
             stored_bytes: Family::default(),
@@ -166,6 +174,7 @@ impl Inner {
         ours.register_with_unit("recovery_point_timestamp", text, Unit::Seconds, self.recovery_point.clone());
         let text = "The age of that moment: the RPO now; absent while there is none";
         ours.register_with_unit("recovery_point_age", text, Unit::Seconds, self.recovery_point_age.clone());
+        self.register_windows(ours);
         let text = "When a backup of a source was last proved, as Unix time";
         ours.register_with_unit("proof_timestamp", text, Unit::Seconds, self.proven.clone());
         let text = "The newest good backup of a source, before compression";
@@ -177,6 +186,15 @@ impl Inner {
         ours.register("leader", "1 while this process leads, else 0", self.leads.clone());
     }
 
+    fn register_windows(&self, ours: &mut Registry) {
+        let text = "The first second of the newest span to any second of which a source can be restored, as Unix time";
+        ours.register_with_unit("window_start_timestamp", text, Unit::Seconds, self.window_start.clone());
+        let text = "The last second of that span, as Unix time";
+        ours.register_with_unit("window_end_timestamp", text, Unit::Seconds, self.window_end.clone());
+        let text = "The age of that last second; absent while there is no such span";
+        ours.register_with_unit("window_lag", text, Unit::Seconds, self.window_lag.clone());
+    }
+
     fn set(&self, facts: &ProcessFacts, now: Timestamp) {
         self.vault_up.set(i64::from(facts.vault_up));
         self.leads.set(i64::from(facts.leads));
@@ -184,6 +202,9 @@ impl Inner {
             family.clear();
         }
         for family in [&self.plain_bytes, &self.stored_bytes, &self.backups] {
+            family.clear();
+        }
+        for family in [&self.window_start, &self.window_end, &self.window_lag] {
             family.clear();
         }
         for facts in &facts.sources {
@@ -196,6 +217,11 @@ impl Inner {
         if let Some(at) = facts.recovery_point {
             self.recovery_point.get_or_create(&labels).set(unix(at));
             self.recovery_point_age.get_or_create(&labels).set(now.duration_since(at).as_secs_f64());
+        }
+        if let Some((start, end)) = facts.window {
+            self.window_start.get_or_create(&labels).set(unix(start));
+            self.window_end.get_or_create(&labels).set(unix(end));
+            self.window_lag.get_or_create(&labels).set(now.duration_since(end).as_secs_f64());
         }
         if let Some(at) = facts.proven_at {
             self.proven.get_or_create(&labels).set(unix(at));

@@ -9,9 +9,11 @@ use axum::response::IntoResponse;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Api;
+use crate::app::App;
 use crate::engine::events::What;
 use crate::engine::run::End;
 use crate::engine::work::Grade;
+use crate::error::Result;
 use crate::telemetry::{ProcessFacts, RunEnded, SourceFacts};
 use crate::vault::catalog::{Listing, Row, latest};
 
@@ -25,15 +27,26 @@ pub async fn scrape(State(api): State<Api>) -> impl IntoResponse {
     let health = api.engine.health();
     let listed = tokio::select! {
         biased;
-        listed = api.app.catalog.list(None) => listed.ok(),
+        listed = list(&api.app) => listed.ok(),
         () = api.app.clock.sleep(PATIENCE) => None,
     };
     let facts = ProcessFacts {
         vault_up: health.is_ready() && listed.is_some(),
         leads: health.leads.is_some(),
-        sources: listed.map(|listing| sources(&listing)).unwrap_or_default(),
+        sources: listed.unwrap_or_default(),
     };
     ([(CONTENT_TYPE, OPEN_METRICS)], api.metrics.scrape(&facts, api.app.clock.now()))
+}
+
+async fn list(app: &App) -> Result<Vec<SourceFacts>> {
+    let listing = app.catalog.list(None).await?;
+    let mut sources = sources(&listing);
+    for facts in &mut sources {
+        let source = facts.source.parse()?;
+        facts.window = app.window(&source, &listing).await?.map(|window| (window.from, window.to));
+        facts.recovery_point = facts.recovery_point.max(facts.window.map(|(_, end)| end));
+    }
+    Ok(sources)
 }
 
 /// What a listing says of each source that has backups.
@@ -55,6 +68,7 @@ fn facts(source: &str, rows: &[&Row]) -> SourceFacts {
     SourceFacts {
         source: source.to_owned(),
         recovery_point: newest.map(|summary| summary.at.unwrap_or(summary.started_at)),
+        window: None,
         proven_at: rows.iter().filter_map(|row| Some(row.marks.proven()?.at)).max(),
         plain_bytes: newest.map(|summary| summary.plain_bytes),
         stored_bytes: newest.map(|summary| summary.stored_bytes),

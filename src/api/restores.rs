@@ -24,9 +24,11 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let task = api.app.task("plan a restore", PLANNING);
     if wish.confirm.is_some() {
-        return api.ask("POST /v1/restores", key, &wish, api.app.restore_order(&wish, &task)).await;
+        return api
+            .ask("POST /v1/restores", key, &wish, api.app.restore_order(&wish, &api.engine, &task))
+            .await;
     }
-    let plan = api.app.plan_restore(&wish, &task).await?;
+    let plan = api.app.plan_restore(&wish, &api.engine, &task).await?;
     let mut answer = json!(plan);
     answer["hash"] = json!(plan.hash());
     Ok(Json(answer).into_response())

@@ -21,7 +21,7 @@ const USUALLY: usize = 50;
 const AT_MOST: usize = 500;
 
 /// What callers may filter by; `Action` itself reads every word, as one that a newer build may know.
-const ACTIONS: [Action; 9] = [
+const ACTIONS: [Action; 10] = [
     Action::Backup,
     Action::Restore,
     Action::Verify,
@@ -31,6 +31,7 @@ const ACTIONS: [Action; 9] = [
     Action::Hold,
     Action::Unhold,
     Action::Accept,
+    Action::Seal,
 ];
 
 /// Which runs are wanted.

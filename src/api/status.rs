@@ -20,6 +20,6 @@ pub struct Status {
 
 /// `GET /v1/status`
 pub async fn show(State(api): State<Api>) -> Result<Json<Status>, Problem> {
-    let status = api.engine.status().await?;
+    let status = api.app.status(&api.engine).await?;
     Ok(Json(Status { vault: api.app.config.vault.to_string(), status }))
 }

@@ -79,6 +79,8 @@ impl Work for Backup {
         let out = BackupWriter::new(&self.app.vault, backup, self.kind, task, self.app.clock.now())
             .led_by(attempt.fence.generation());
         let manifest = self.capture_and_commit(out, task).await.map_err(|error| error.while_doing(doing))?;
+        // So that the window reaches beyond the backup at once.
+        self.app.seal_here(&self.source, task).await;
         Ok(done(&manifest))
     }
 }

@@ -7,14 +7,17 @@ use serde_json::{Map, Value, json};
 
 use super::App;
 use super::holding::hold_if_writable;
+use super::moment::Point;
 use crate::config::SourceName;
+use crate::engine::Engine;
 use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
 use crate::source::{Check, RestorePlan, Restored, Target, Wish};
 use crate::task::Task;
-use crate::vault::catalog::Row;
 use crate::vault::layout::BackupRef;
+use crate::vault::layout::log::Position;
 use crate::vault::reader::BackupReader;
+use crate::vault::timeline::{self, End, Origin};
 use crate::vault::verify::ensure_not_damaged;
 
 /// What somebody wants restored: the body of `POST /v1/restores`, and what the CLI's arguments become.
@@ -46,6 +49,9 @@ pub struct RestoreWish {
 struct Params {
     backup: BackupRef,
     at: Option<Timestamp>,
+    /// See [`Point::up_to`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    up_to: Option<Position>,
     options: Map<String, Value>,
     confirm: Option<String>,
 }
@@ -59,8 +65,13 @@ struct Prepared {
 
 impl App {
     /// What executing `wish` would do. Touches nothing; holds the backup while it looks.
-    pub async fn plan_restore(&self, wish: &RestoreWish, task: &Task) -> Result<RestorePlan> {
-        let order = self.restore_order(wish, task).await?;
+    pub async fn plan_restore(
+        &self,
+        wish: &RestoreWish,
+        engine: &Engine,
+        task: &Task,
+    ) -> Result<RestorePlan> {
+        let order = self.restore_order(wish, engine, task).await?;
         let (target, params) = parse(&order)?;
         let held = hold_if_writable(self, &params.backup, "plan a restore", task).await?;
         let prepared = prepare(self, &target, &params, None, task).await;
@@ -68,48 +79,32 @@ impl App {
         Ok(prepared?.plan)
     }
 
-    /// The order that `wish` comes to.
+    /// The order that `wish` comes to. For a moment that is not stored yet, `engine` has the log sealed.
     ///
     /// # Errors
-    /// `Usage` if it is contradictory, `NotFound` if it names something unknown.
-    pub async fn restore_order(&self, wish: &RestoreWish, task: &Task) -> Result<Order> {
-        let backup = task.guard(self.wished_backup(wish)).await?;
+    /// `Usage` if it is contradictory, `NotFound` if it names something unknown, or a moment that cannot be had.
+    pub async fn restore_order(&self, wish: &RestoreWish, engine: &Engine, task: &Task) -> Result<Order> {
+        let Point { backup, up_to } = task.guard(self.wished_point(wish, engine)).await?;
         let target = wish.target.clone().unwrap_or_else(|| backup.source.clone());
         self.target(&target)?;
         let (options, confirm) = (wish.options.clone(), wish.confirm.clone());
-        let params = Params { backup, at: wish.at, options, confirm };
+        let params = Params { backup, at: wish.at, up_to, options, confirm };
         Ok(Order { action: Action::Restore, source: Some(target), params: json!(params) })
     }
 
-    async fn wished_backup(&self, wish: &RestoreWish) -> Result<BackupRef> {
+    async fn wished_point(&self, wish: &RestoreWish, engine: &Engine) -> Result<Point> {
         let usage = |why: &str| Error::new(Kind::Usage, "reading what to restore", why);
         match (&wish.backup, &wish.source, wish.at) {
             (Some(_), Some(_), _) => Err(usage("both a backup and a source are named; name one of them")),
             (None, None, _) => Err(usage("neither a backup nor a source is named")),
             (Some(_), None, Some(_)) => Err(usage("a backup is of one moment; `at` goes with a source")),
-            (Some(text), None, None) => self.catalog.resolve(text).await,
-            (None, Some(source), None) => self.catalog.resolve(&format!("{source}/latest")).await,
+            (Some(text), None, None) => self.catalog.resolve(text).await.map(Point::of),
+            (None, Some(source), None) => {
+                self.catalog.resolve(&format!("{source}/latest")).await.map(Point::of)
+            }
             (None, Some(_), Some(at)) if at > self.clock.now() => Err(usage("`at` is in the future")),
-            (None, Some(source), Some(at)) => self.backup_of(source, at).await,
+            (None, Some(source), Some(at)) => self.point(source, at, engine).await,
         }
-    }
-
-    /// The good backup of exactly the moment `at`: any other moment needs a timeline.
-    async fn backup_of(&self, source: &SourceName, at: Timestamp) -> Result<BackupRef> {
-        let listing = self.catalog.list(Some(source)).await?;
-        let moment = |row: &Row| row.manifest.as_ref().ok().and_then(|summary| summary.at);
-        let mut good = listing.of(source).filter(|row| row.is_good());
-        let before = good.find(|row| moment(row).is_some_and(|of| of <= at));
-        if let Some(row) = before.filter(|row| moment(row) == Some(at)) {
-            return Ok(row.backup.clone());
-        }
-        let doing = format!("looking for {source} as it was at {at}");
-        let error =
-            Error::new(Kind::NotFound, doing, format!("{source} keeps no timeline, only single moments"));
-        Err(match before {
-            Some(row) => error.hint(format!("the nearest before it: tidekeeper restore {}", row.backup)),
-            None => error.hint(format!("no good backup is as old; see `tidekeeper backups {source}`")),
-        })
     }
 }
 
@@ -134,7 +129,13 @@ impl Restore {
         let prepared = prepare(&self.app, &self.target, &self.params, Some(attempt), task).await;
         let Prepared { reader, target, plan } =
             prepared.map_err(|error| error.hint_first("the target was not touched"))?;
-        let restored = target.restore(&reader, &plan, task).await?;
+        let closed = self.close_timelines(&*target, task, attempt).await;
+        let closed = closed.map_err(|error| error.hint_first("the target was not touched"))?;
+        let anew =
+            closed.iter().map(|source| format!("the window of {source} starts anew with its next backup"));
+        let anew: Vec<String> = anew.collect();
+        let told = |error: Error| anew.iter().fold(error, |error, anew| error.hint_first(anew));
+        let restored = target.restore(&reader, &plan, task).await.map_err(told)?;
         task.step("compare");
         let checks = match restored.selected {
             true => Vec::new(),
@@ -142,7 +143,38 @@ impl Restore {
                 error.hint_first("the target holds all of the backup, and was not compared")
             })?,
         };
-        Ok(done(&plan, &restored, &checks))
+        let mut done = done(&plan, &restored, &checks);
+        done.summary.extend(anew.iter().map(|anew| format!("; {anew}")));
+        Ok(done)
+    }
+
+    /// Ends the timelines that follow the target's log: what is written from here on is the restore's doing, and no moment
+    /// of the source. A log is known by its own name, whatever the sources are called that follow it.
+    async fn close_timelines(
+        &self,
+        target: &dyn Target,
+        task: &Task,
+        attempt: &Attempt,
+    ) -> Result<Vec<SourceName>> {
+        let Some(head) = task.guard(target.log_head(task)).await? else { return Ok(Vec::new()) };
+        let vault = &self.app.vault;
+        let mut closed = Vec::new();
+        for (source, _) in self.app.sources() {
+            let timelines = task.guard(timeline::list(vault, source)).await?;
+            let open = timelines.last().filter(|newest| newest.end == Ok(None));
+            let is_it = |origin: &Origin| origin.identity == head.identity;
+            let Some(newest) = open.filter(|newest| newest.origin.as_ref().is_ok_and(is_it)) else {
+                continue;
+            };
+            // What was written up to now still belongs to it.
+            self.app.seal_here(source, task).await;
+            let Some(head) = task.guard(target.log_head(task)).await? else { continue };
+            let why = format!("run {} restored into the source", attempt.run);
+            let end = End::new(head.position, why, self.app.clock.now());
+            task.guard(timeline::close(vault, source, &newest.id, end)).await?;
+            closed.push(source.clone());
+        }
+        Ok(closed)
     }
 }
 
@@ -186,6 +218,7 @@ async fn prepare(
     }
     task.guard(ensure_not_damaged(&app.vault, &params.backup)).await?;
     let reader = task.guard(BackupReader::open_backup(&app.vault, &params.backup)).await?;
+    let reader = reader.log_up_to(params.up_to);
     if kind != reader.manifest.kind {
         let why = format!("it is of kind {}, and {name} is of kind {kind}", reader.manifest.kind);
         return Err(Error::new(Kind::Unsupported, format!("planning to restore {}", params.backup), why)

@@ -132,6 +132,10 @@ impl Work for Retain {
             count(|report| report.pending.len()),
             count(|report| report.withdrawn.len())
         );
+        let segments = count(|report| report.trimmed.segments);
+        if segments > 0 {
+            summary += &format!(", {segments} segments of timelines trimmed");
+        }
         if !failed.is_empty() {
             summary += &format!("; {} sources failed", failed.len());
         }

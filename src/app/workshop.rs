@@ -1,11 +1,15 @@
 //! From an order to the work that does it.
 
+use std::sync::Arc;
+
 use super::App;
 use super::backup::Backup;
+use super::follow::{Follow, Seal};
 use super::marks::Mark;
 use super::restore::Restore;
 use super::upkeep::{Retain, Scrub};
 use super::verify::Verify;
+use crate::engine::followers::Follower;
 use crate::engine::work::{Action, Order, Work, Workshop};
 use crate::error::{Error, Kind, Result};
 
@@ -19,10 +23,16 @@ impl Workshop for App {
             (Action::Verify, _) => Ok(Box::new(Verify::new(self, order)?)),
             (Action::Hold | Action::Unhold | Action::Accept, _) => Ok(Box::new(Mark::new(self, order)?)),
             (Action::Retention, _) => Ok(Box::new(Retain::new(self, order))),
+            (Action::Seal, Some(source)) => Ok(Box::new(Seal::new(self, order, source)?)),
+            (Action::Seal, None) => refuse(Kind::Usage, "it names no source"),
             (Action::Scrub, _) => Ok(Box::new(Scrub::new(self, order)?)),
             (Action::Drill | Action::Other, _) => {
                 refuse(Kind::Unsupported, "this build does not know that action")
             }
         }
+    }
+
+    fn followers(&self) -> Vec<Arc<dyn Follower>> {
+        Follow::all(self)
     }
 }

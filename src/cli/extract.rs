@@ -1,4 +1,4 @@
-//! `tidekeeper extract BACKUP --output DIR`: the native files, for the stock tools.
+//! `tidekeeper extract BACKUP --output PATH`: the native files, for the stock tools.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use super::context::Context;
 use super::look::Look;
 use super::outcome::Outcome;
 use super::{document, progress};
+use crate::app::Destination;
 use crate::config::units::Period;
 use crate::error::Result;
 use crate::vault::place::Intent;
@@ -19,8 +20,9 @@ pub struct Args {
     /// SOURCE/ID, or SOURCE/latest
     pub backup: String,
 
-    /// Where to; made if it is not there, refused if it holds anything
-    #[arg(long, short, value_name = "DIR")]
+    /// The directory, made if it is not there, refused if it holds anything; for a format that is one stream a new
+    /// file, or - for standard output
+    #[arg(long, short, value_name = "PATH")]
     pub output: PathBuf,
 
     /// Which of the formats that the kind of source has
@@ -38,17 +40,28 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let backup = app.catalog.resolve(&args.backup).await?;
     let task =
         app.task(&format!("extract of {backup}"), Duration::max(args.deadline.0, Duration::from_secs(1)));
-    let work = app.extract(&backup, args.format.as_deref(), &args.output, &task);
+    let to = match args.output.as_os_str() == "-" {
+        true => Destination::Stdout,
+        false => Destination::Path(&args.output),
+    };
+    let work = app.extract(&backup, args.format.as_deref(), to, &task);
     let files = progress::shown(&context.clock, &task.progress, task.guard(work)).await?;
     let document = json!({ "backup": backup.to_string(), "output": args.output, "files": files });
     let text = text(&document, &context.look);
+    if to == Destination::Stdout {
+        // What is on standard output is the backup, and nothing else.
+        let told = if context.globals.json { format!("{document:#}\n") } else { text };
+        eprint!("{told}");
+        return Ok(Outcome::verbatim(String::new()));
+    }
     Ok(Outcome::done(document, text))
 }
 
 fn text(document: &Value, look: &Look) -> String {
     let mut shown = String::new();
     for file in document::items(document, "/files") {
-        let path = format!("{}/{}", document::text(document, "/output"), document::text(file, "/path"));
+        let parts = [document::text(document, "/output"), document::text(file, "/path")];
+        let path = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
         let path = look.paint(super::look::Tone::Strong, &path);
         shown.push_str(&format!("{path}  {}\n", document::bytes(file, "/bytes")));
         if !document::text(file, "/usage").is_empty() {

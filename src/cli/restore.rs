@@ -39,6 +39,18 @@ pub struct Args {
     #[arg(long, value_name = "PATTERN")]
     pub keys: Option<String>,
 
+    /// Only this database or collection; may be given again
+    #[arg(long, value_name = "NAMESPACE")]
+    pub include: Vec<String>,
+
+    /// Under another name; may be given again
+    #[arg(long, value_name = "FROM=TO", value_parser = renaming)]
+    pub rename: Vec<String>,
+
+    /// Drop what is there under the same names before
+    #[arg(long)]
+    pub drop: bool,
+
     /// What else the kind of source can do; `restore --dry-run` tells when it cannot
     #[arg(long = "option", short = 'o', value_name = "NAME=VALUE", value_parser = option)]
     pub options: Vec<(String, Value)>,
@@ -59,13 +71,21 @@ pub struct Args {
 /// How long a plan may take: it reads the whole backup once.
 const PLANNING: Duration = Duration::from_secs(12 * 3_600);
 
-/// How long it may take to find the backup that is meant.
-const RESOLVING: Duration = Duration::from_secs(60);
+/// How long it may take to find the backup that is meant, and to have the log stored up to now.
+const RESOLVING: Duration = Duration::from_secs(120);
 
 fn moment(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| {
         "expected a date, a time and an offset: 2026-11-21T13:39:00Z, or 2026-11-21T14:39:00+01:00".to_owned()
     })
+}
+
+/// `FROM=TO`, as it is.
+fn renaming(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok(text.to_owned()),
+        _ => Err("expected FROM=TO, such as shop.users=scratch.users".to_owned()),
+    }
 }
 
 /// `NAME=VALUE`; `true` and `false` are truth values, and a name alone is true.
@@ -116,7 +136,8 @@ impl Way<'_> {
             }
             Way::Here(app) => {
                 let task = app.task("planning a restore", PLANNING);
-                let planned = app.plan_restore(wish, &task);
+                let engine = app.engine();
+                let planned = app.plan_restore(wish, &engine, &task);
                 let plan = progress::shown(&context.clock, &task.progress, planned).await?;
                 let mut document = document::of(&plan)?;
                 document["hash"] = json!(plan.hash());
@@ -136,7 +157,7 @@ impl Way<'_> {
             Way::Daemon(remote) => remote.perform("v1/restores", &document::of(wish)?, args).await,
             Way::Here(app) => {
                 let task = app.task("resolving what to restore", RESOLVING);
-                let order = app.restore_order(wish, &task).await?;
+                let order = app.restore_order(wish, &app.engine(), &task).await?;
                 perform::perform(context, app, order, args).await
             }
         }
@@ -171,6 +192,14 @@ fn wish(args: &Args) -> Result<RestoreWish> {
     let mut options: Map<String, Value> = args.options.iter().cloned().collect();
     if let Some(pattern) = &args.keys {
         options.insert("keys".to_owned(), json!(pattern));
+    }
+    for (name, list) in [("include", &args.include), ("rename", &args.rename)] {
+        if !list.is_empty() {
+            options.insert(name.to_owned(), json!(list));
+        }
+    }
+    if args.drop {
+        options.insert("drop".to_owned(), json!(true));
     }
     let mut wish = RestoreWish {
         at: args.at,

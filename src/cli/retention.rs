@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::document;
 use super::look::{Cell, Look, Table, Tone};
 use super::outcome::Outcome;
 use super::perform::{self, RunArgs};
+use super::{document, human};
 use crate::config::SourceName;
 use crate::engine::work::{Action, Order};
 use crate::error::Result;
@@ -63,9 +63,25 @@ fn plans_text(document: &Value, look: &Look) -> String {
             shown.push_str(&format!("{}: {wait}\n", look.paint(Tone::Warning, "nothing is removed now")));
         }
         shown.push_str(&plan_table(one).show(look));
+        shown.push_str(&trimmed(one, "/plan/trim", "would go: no backup that is there needs it"));
         shown.push('\n');
     }
     shown + "this is a dry run; --apply does it\n"
+}
+
+/// One line on what goes of the timelines, if anything does.
+fn trimmed(one: &Value, pointer: &str, words: &str) -> String {
+    let number = |field: &str| document::number(one, &format!("{pointer}/{field}")).unwrap_or(0);
+    match (number("segments"), number("timelines")) {
+        (0, 0) => String::new(),
+        (segments, timelines) => format!(
+            "{}: {} segments ({}) and {} whole timelines  {words}\n",
+            document::text(one, "/source"),
+            human::count(segments),
+            human::bytes(number("stored_bytes")),
+            human::count(timelines),
+        ),
+    }
 }
 
 fn plan_table(one: &Value) -> Table {
@@ -96,6 +112,7 @@ fn reports_text(document: &Value, look: &Look) -> String {
                 shown.push_str(&format!("{}  {words}\n", document::backup(backup, "")));
             }
         }
+        shown.push_str(&trimmed(one, "/report/trimmed", "trimmed"));
         let source = document::text(one, "/source");
         if one.get("error").is_some() {
             let (why, hint) = (document::text(one, "/error/message"), document::text(one, "/error/hint"));

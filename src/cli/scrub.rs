@@ -31,7 +31,15 @@ pub struct Args {
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
 /// The findings that are damage: the others are leftovers.
-const DAMAGES: [&str; 4] = ["unreadable_manifest", "missing", "damaged", "found_damaged"];
+const DAMAGES: [&str; 7] = [
+    "unreadable_manifest",
+    "missing",
+    "damaged",
+    "found_damaged",
+    "unreadable_timeline",
+    "broken_timeline",
+    "damaged_segment",
+];
 
 /// Looks through the vault; damage is exit code 5.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {

@@ -20,7 +20,7 @@ pub async fn run(_: Args, context: &Context) -> Result<Outcome> {
         Some(remote) => remote.get("v1/status", &[]).await?,
         None => {
             let app = context.app(Intent::Read).await?;
-            let StatusView { leader, sources, problems } = app.engine().status().await?;
+            let StatusView { leader, sources, problems } = app.status(&app.engine()).await?;
             let vault = app.config.vault.to_string();
             json!({ "vault": vault, "leader": leader, "sources": sources, "problems": problems })
         }
@@ -46,8 +46,17 @@ fn text(document: &Value, look: &Look) -> String {
     shown
 }
 
+/// How long the span is to any second of which can be restored.
+fn window(source: &Value) -> String {
+    match (document::time(source, "/window/from"), document::time(source, "/window/to")) {
+        (Some(from), Some(to)) => human::duration(to.duration_since(from).unsigned_abs()),
+        _ => document::NOTHING.to_owned(),
+    }
+}
+
 fn table(sources: &[Value], look: &Look) -> Table {
-    let mut table = Table::new(["SOURCE", "LAST BACKUP", "STATUS", "RPO", "PROVEN", "NEXT DUE", "RUNNING"]);
+    let mut table =
+        Table::new(["SOURCE", "LAST BACKUP", "STATUS", "WINDOW", "RPO", "PROVEN", "NEXT DUE", "RUNNING"]);
     for source in sources {
         let status = document::text(source, "/last_backup/status");
         let rpo = document::number(source, "/rpo_s").map(std::time::Duration::from_secs);
@@ -55,6 +64,7 @@ fn table(sources: &[Value], look: &Look) -> Table {
             Cell::text(document::text(source, "/source")).tone(Tone::Strong),
             Cell::number(document::age(source, "/last_backup/at", look)),
             Cell::text(document::text_or_dash(source, "/last_backup/status")).tone(document::tone(status)),
+            Cell::number(window(source)),
             Cell::number(rpo.map_or_else(|| document::NOTHING.to_owned(), human::duration)),
             Cell::number(document::age(source, "/proven/at", look)),
             Cell::number(document::age(source, "/next_due", look)),

@@ -146,6 +146,16 @@ pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<Claimed> {
     }
 }
 
+/// Who holds a target now.
+pub async fn holder(vault: &Vault, identity: &str) -> Result<Option<Claim>> {
+    let Some((n, false)) = newest(vault, identity).await? else { return Ok(None) };
+    let claim = read_json::<Claim>(vault.store.as_ref(), &layout::claim(identity, n)).await?;
+    match claim {
+        Some(claim) => Ok(holds(vault, &claim).await?.then_some(claim)),
+        None => Ok(None),
+    }
+}
+
 /// The newest claim's number, and whether it was released.
 async fn newest(vault: &Vault, identity: &str) -> Result<Option<(u64, bool)>> {
     let entries = list_all(vault.store.as_ref(), &layout::claims(identity)).await?;

@@ -1,5 +1,6 @@
 //! What people and programs ask of the engine: do this, in the daemon or right here; end that.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -109,6 +110,37 @@ impl Engine {
                 leadership.look().await?;
                 looked = self.clock().monotonic();
             }
+        }
+    }
+
+    /// Has it done by whoever may, and waits: the daemon of this process is asked, if it has one; else it is done as
+    /// [`run_once`](Self::run_once) does it. After `limit` its end is asked for.
+    ///
+    /// # Errors
+    /// As of [`run_once`](Self::run_once); `Timeout` if the daemon has not done it by then.
+    pub async fn have_done(&self, ask: &Ask, limit: Duration) -> Result<(RunId, Record)> {
+        if self.0.driven.load(Ordering::SeqCst) {
+            let request = self.request(ask).await?;
+            return self.within(limit, &format!("waiting for {}", ask.order), self.over(request.run)).await;
+        }
+        let (stop, progress) = (Stop::default(), Progress::default());
+        let mut done = pin!(self.run_once(ask, &stop, &progress));
+        tokio::select! {
+            biased;
+            done = &mut done => return done,
+            () = self.clock().sleep(limit) => stop.stop(Reason::Asked),
+        }
+        done.await
+    }
+
+    /// Returns when the run is over.
+    async fn over(&self, run: RunId) -> Result<(RunId, Record)> {
+        loop {
+            let record = ledger::read(&self.0.vault, &run).await?;
+            if record.next(self.clock().now()) == Next::Over {
+                return Ok((run, record));
+            }
+            self.clock().sleep(WAIT_EVERY).await;
         }
     }
 

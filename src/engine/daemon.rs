@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::due::{Due, History, candidates, due};
+use super::followers::Followers;
 use super::leader::{self, Fence, Leadership, Standing};
 use super::perform::{Job, Performed, RECENT, Reason, Stop};
 use super::request::{self, Request};
@@ -86,12 +87,14 @@ pub struct Daemon {
     unreadable: BTreeSet<String>,
     chores: BTreeMap<Chore, Duration>,
     jobs: JoinSet<(RunId, Result<Performed>)>,
+    followers: Followers,
 }
 
 impl Daemon {
     /// Nothing is read or started yet. `take_over` deposes the leader of another cluster or machine, once.
     pub fn new(engine: &Engine, take_over: bool) -> Self {
         let core = &engine.0;
+        core.driven.store(true, Ordering::SeqCst);
         Daemon {
             engine: engine.clone(),
             leadership: Leadership::new(core.vault.clone(), core.host.clone(), take_over),
@@ -106,6 +109,7 @@ impl Daemon {
             unreadable: BTreeSet::new(),
             chores: BTreeMap::new(),
             jobs: JoinSet::new(),
+            followers: Followers::new(engine),
         }
     }
 
@@ -154,8 +158,12 @@ impl Daemon {
             self.engine.note_health(|health| health.reached = true);
             self.did(Chore::Leaders);
         }
-        let Some(fence) = self.leadership.fence() else { return Ok(()) };
+        let Some(fence) = self.leadership.fence() else {
+            self.followers.abandon();
+            return Ok(());
+        };
         self.take_office(fence.generation());
+        self.followers.tend(&fence);
         if self.is_due(Chore::Switches) {
             self.look_at_switches(&fence).await?;
             self.did(Chore::Switches);
@@ -191,6 +199,7 @@ impl Daemon {
             return;
         }
         tracing::info!(generation, "this process leads");
+        self.followers.abandon();
         self.generation = generation;
         self.history = History::default();
         self.looked.clear();
@@ -333,7 +342,9 @@ impl Daemon {
     async fn start(&mut self, fence: &Fence) -> Result<()> {
         self.learn().await?;
         let limit = self.engine.0.limits.concurrent_runs.max(1);
-        if self.jobs.len() >= limit {
+        let mut room = limit.saturating_sub(self.jobs.len());
+        let is_brief = |request: &Request| request.order.action.is_brief();
+        if room == 0 && !self.requests.values().flatten().any(is_brief) {
             return Ok(());
         }
         // What others occupied a while ago may be why nothing is startable: then it is looked at again.
@@ -344,8 +355,13 @@ impl Daemon {
             self.look_at_others().await?;
             self.did(Chore::Others);
         }
-        for job in self.startable(fence).into_iter().take(limit - self.jobs.len()) {
-            self.spawn(job);
+        for job in self.startable(fence) {
+            if job.order.action.is_brief() {
+                self.spawn(job);
+            } else if room > 0 {
+                room -= 1;
+                self.spawn(job);
+            }
         }
         Ok(())
     }
@@ -485,8 +501,10 @@ impl Daemon {
     }
 
     /// Starts nothing more, lets what runs finish for most of `grace`, then asks it to end and waits for the rest.
+    /// Followers are asked at once: they store what they have.
     pub async fn shutdown(mut self, grace: Duration) {
         self.engine.0.closing.store(true, Ordering::SeqCst);
+        self.followers.end();
         let last_words = (grace / 4).min(Duration::from_secs(30));
         if !self.drained(grace - last_words).await {
             self.engine.stop_all(Reason::Shutdown);
@@ -500,7 +518,10 @@ impl Daemon {
         let clock = self.engine.clock().clone();
         tokio::select! {
             biased;
-            () = async { while self.jobs.join_next().await.is_some() {} } => true,
+            () = async {
+                while self.jobs.join_next().await.is_some() {}
+                self.followers.ended().await;
+            } => true,
             () = clock.sleep(limit) => false,
         }
     }

@@ -32,10 +32,9 @@ impl Executor for InProcess {
         let doing = || format!("{}, run {}", work.order(), attempt.run);
         tokio::select! {
             biased;
-            done = AssertUnwindSafe(work.run(task, attempt)).catch_unwind() => done.unwrap_or_else(|panic| {
-                Err(Error::new(Kind::Internal, doing(), format!("the work panicked: {}", words(&*panic)))
-                    .hint("this is a bug: please report it with the log around it"))
-            }),
+            done = AssertUnwindSafe(work.run(task, attempt)).catch_unwind() => {
+                done.unwrap_or_else(|panic| Err(panicked(doing(), &*panic)))
+            }
             ended = overdue(task) => ended,
         }
     }
@@ -48,7 +47,10 @@ async fn overdue<T>(task: &Task) -> Result<T> {
     ended
 }
 
-fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+/// What a panic comes to: it ends what panicked, and nothing else.
+pub(super) fn panicked(doing: String, panic: &(dyn std::any::Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without words")
+    let words = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let why = format!("the work panicked: {}", words.unwrap_or("without words"));
+    Error::new(Kind::Internal, doing, why).hint("this is a bug: please report it with the log around it")
 }

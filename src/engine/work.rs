@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Engine;
 use super::claims::{self, Claimed, Held};
+use super::followers::Follower;
 use super::leader::Fence;
 use super::recovery;
 use crate::config::SourceName;
@@ -40,6 +41,8 @@ pub enum Action {
     Unhold,
     /// A suspect backup is declared good.
     Accept,
+    /// What was written of a source's log since the last segment is stored now.
+    Seal,
     /// Something that a newer build knows.
     #[serde(other)]
     Other,
@@ -58,6 +61,7 @@ impl Action {
             Action::Hold => "hold",
             Action::Unhold => "unhold",
             Action::Accept => "accept",
+            Action::Seal => "seal",
             Action::Other => "other",
         }
     }
@@ -71,6 +75,11 @@ impl Action {
     /// Whether nothing else may be done to the source meanwhile that does so too.
     pub fn occupies_source(self) -> bool {
         matches!(self, Action::Backup | Action::Restore | Action::Drill)
+    }
+
+    /// Whether it takes a moment and somebody waits for it: then it starts though all places for runs are taken.
+    pub fn is_brief(self) -> bool {
+        self == Action::Seal
     }
 }
 
@@ -183,6 +192,11 @@ pub trait Workshop: Send + Sync {
     /// # Errors
     /// `Usage` or `NotFound` if the order names something unknown: the run then fails with that.
     fn make(&self, order: &Order) -> Result<Box<dyn Work>>;
+
+    /// A follower for each source whose log is to be followed while this process leads.
+    fn followers(&self) -> Vec<Arc<dyn Follower>> {
+        Vec::new()
+    }
 }
 
 /// Which try at which run this is, and what belongs to it.

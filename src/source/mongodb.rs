@@ -15,19 +15,46 @@ use crate::source::{Configured, Extracted, Format, Kind, Outlet, Permission, Sou
 use crate::task::Task;
 use crate::vault::layout::log::Position;
 use crate::vault::reader::BackupReader;
+use crate::vault::timeline::Framing;
 
+pub mod archive;
+pub mod backup;
+pub mod blueprint;
 pub mod client;
+pub mod collections;
+pub mod compare;
 pub mod config;
+pub mod consistency;
+pub mod cursor;
+pub mod digest;
+pub mod documents;
+pub mod dump;
+pub mod extjson;
 pub mod extract;
+pub mod facts;
 pub mod failure;
 pub mod follow;
+pub mod indexes;
+pub mod inspect;
+pub mod metadata;
 pub mod namespace;
 pub mod oplog;
 pub mod optime;
+pub mod perform;
 pub mod permissions;
+pub mod plan;
+pub mod preflight;
+pub mod ranges;
 pub mod raw;
+pub mod record;
+pub mod replay;
 pub mod restore;
+pub mod selection;
 pub mod source;
+pub mod steady;
+pub mod survey;
+pub mod users;
+pub mod wish;
 
 /// The kind of source that MongoDB is.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +86,10 @@ impl Kind for MongoDb {
         task: &Task,
     ) -> Result<Vec<Extracted>> {
         extract::extract(from, format, to, task).await
+    }
+
+    fn framing(&self) -> Framing {
+        oplog::entry::record_length
     }
 
     fn moment(&self, position: Position) -> Option<Timestamp> {

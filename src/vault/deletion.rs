@@ -1,8 +1,8 @@
 //! Deletes what retention lets go, so that no crash, pause, lost reply or second deleter can cost a backup that counts.
 //!
 //! One pass over a source: look (fresh listings, the clocks, the plan), finish what was decided before, withdraw the
-//! proposals that the plan no longer wants, decide those whose grace has passed, propose the rest. Every step is an
-//! object in the vault, and the next pass, by whichever process, goes on from there:
+//! proposals that the plan no longer wants, decide those whose grace has passed, propose the rest; last, let go what of its
+//! timelines no backup needs. Every step is an object in the vault, and the next pass, by whichever process, goes on from there:
 //!
 //! ```text
 //! plan -> tombstone <n>.json -> grace, by the store's clock -> plan anew -> look again -> <n>.verdict.json
@@ -35,12 +35,15 @@ use super::manifest::Manifest;
 use super::marks::{Decree, Proof, Tombstone, Verdict};
 use super::retention::{self, Action, Line, Plan, Situation, Wait};
 use super::store_clock::{Reading, StoreClock, Trust};
+use super::timeline::trim::{Trim, Trimmed, promised};
+use super::timeline::{self, Timeline};
 use super::verify;
 use crate::config::{Retention, SourceName};
 use crate::error::{Error, Kind, Result};
 
 mod erase;
 mod pillar;
+mod trim;
 
 /// Whether this process may still delete: asked before every effect.
 #[async_trait]
@@ -115,6 +118,9 @@ pub struct Report {
     pub withdrawn: Vec<BackupRef>,
     /// Gone.
     pub deleted: Vec<BackupRef>,
+    /// What went of its timelines.
+    #[serde(skip_serializing_if = "Trimmed::is_nothing")]
+    pub trimmed: Trimmed,
 }
 
 impl Report {
@@ -139,16 +145,37 @@ struct View {
     listing: Listing,
     clock: Reading,
     plan: Plan,
+    trim: Trim,
 }
 
 async fn look(catalog: &Catalog, vault: &Vault, clock: &StoreClock, policy: &Policy) -> Result<View> {
     let listing = catalog.list(None).await?;
-    // After the listing: what was listed cannot be younger than this reading.
-    let clock = clock.read(&*vault.store, listing.newest_object).await?;
-    let rows = retention::rows(&listing, &policy.source, clock.now);
+    let timelines = timeline::list(vault, &policy.source).await?;
+    // After the listings: what was listed cannot be younger than this reading.
+    let newest = listing.newest_object.max(newest_segment(&timelines));
+    let clock = clock.read(&*vault.store, newest).await?;
+    let (dated, window) = (retention::bases(&listing, &policy.source), policy.retention.window);
+    let promised = promised(&timelines, &dated, ago(clock.now, window));
+    let rows = retention::rows(&listing, &policy.source, clock.now, &promised);
     let situation = Situation { clock: clock.clone(), zone: policy.zone.clone(), interval: policy.interval };
-    let plan = retention::plan(&situation, &policy.retention, &rows);
-    Ok(View { listing, clock, plan })
+    let mut plan = retention::plan(&situation, &policy.retention, &rows);
+    let mut trim = Trim::default();
+    if plan.waits.is_empty() {
+        // A backup under way may be of a position that lies back as far as the grace, which is longer than any run.
+        let since = ago(clock.now, window.max(policy.retention.grace));
+        let bases: Vec<_> = dated.into_iter().map(|(base, _)| base).collect();
+        trim = timeline::trim::trim(&timelines, &bases, since);
+        plan.trim = trim.sum();
+    }
+    Ok(View { listing, clock, plan, trim })
+}
+
+fn newest_segment(timelines: &[Timeline]) -> Option<Timestamp> {
+    timelines.iter().flat_map(|timeline| &timeline.segments).map(|segment| segment.modified).max()
+}
+
+fn ago(now: Timestamp, time: Duration) -> Timestamp {
+    now.checked_sub(time).unwrap_or(Timestamp::MIN)
 }
 
 impl Deleter<'_> {
@@ -163,7 +190,7 @@ impl Deleter<'_> {
     }
 
     async fn pass(&self, policy: &Policy) -> Result<Report> {
-        let View { listing, clock, plan } = look(self.catalog, self.vault, self.clock, policy).await?;
+        let View { listing, clock, plan, trim } = look(self.catalog, self.vault, self.clock, policy).await?;
         let mut report = Report::of(&plan);
         if let Trust::No(_) = clock.trust {
             return Ok(report);
@@ -183,6 +210,7 @@ impl Deleter<'_> {
         for (row, line) in fates.iter().filter(|(_, line)| line.action == Action::Remove) {
             self.advance(policy, row, line, clock.now, &mut report).await?;
         }
+        self.trim(&policy.source, &trim, &mut report.trimmed).await?;
         Ok(report)
     }
 

@@ -311,9 +311,10 @@ const SMALL: [&str; 12] = [
     "probes",
 ];
 
-/// Whether this is the key of a small object.
-pub fn is_small(key: &Key) -> bool {
-    key.as_str().split_once('/').is_some_and(|(room, _)| SMALL.contains(&room))
+/// Whether an upload of this key ends within moments: that of a small object, or of a segment of a timeline.
+pub fn is_passing(key: &Key) -> bool {
+    let is_small = |(room, _): (&str, &str)| SMALL.contains(&room);
+    key.as_str().split_once('/').is_some_and(is_small) || log::log_key(key).is_some()
 }
 
 fn backup_ref(text: &str) -> Option<BackupRef> {

@@ -19,6 +19,7 @@ use super::codec::seal::{Identities, read_identities};
 use super::codec::{BLOCK, Hasher, persist, start};
 use super::details::{DETAILS, Details, Rest};
 use super::layout::BackupRef;
+use super::layout::log::Position;
 use super::manifest::{Artifact, Codec, Contents, Manifest, Status};
 use super::store::Key;
 use crate::error::{Error, Kind, Result};
@@ -40,6 +41,8 @@ pub struct BackupReader {
     pub vault: Vault,
     /// Its manifest, with what was too long for it put back.
     pub manifest: Manifest,
+    /// See [`log_up_to`](Self::log_up_to).
+    pub log_end: Option<Position>,
     details: Arc<OnceCell<Details>>,
 }
 
@@ -99,7 +102,14 @@ impl BackupReader {
             let rest = read_rest(vault, artifact).await.map_err(|error| reading(&artifact.name, error))?;
             rest.put_back(&mut manifest);
         }
-        Ok(BackupReader { vault: vault.clone(), manifest, details: Arc::default() })
+        Ok(BackupReader { vault: vault.clone(), manifest, log_end: None, details: Arc::default() })
+    }
+
+    /// Of the log that goes on from the backup, nothing is wanted beyond `end`, because nothing was there when it was
+    /// sealed: [`log`](Self::log) is satisfied with a chain that reaches so far, whatever later position it is asked for.
+    pub fn log_up_to(mut self, end: Option<Position>) -> Self {
+        self.log_end = end;
+        self
     }
 
     /// The artifact of this name.

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::layout::{BackupId, BackupRef};
 use super::store_clock::{Reading, Trust};
+use super::timeline::trim::Trimmed;
 use crate::config::Retention;
 
 mod period;
@@ -22,7 +23,7 @@ mod rows;
 
 pub use self::period::Period;
 pub use self::reason::{Reason, Wait};
-pub use self::rows::rows;
+pub use self::rows::{bases, rows};
 
 /// How long an abandoned manifest stays after its run's deadline: it is what keeps a writer that was paused (a frozen
 /// virtual machine, a restored one) from committing a backup whose data is gone.
@@ -95,6 +96,9 @@ pub struct Plan {
     pub lines: Vec<Line>,
     /// Why nothing is removed for now; with any, no line is `remove`.
     pub waits: Vec<Wait>,
+    /// What would go of its timelines: what no backup needs that is there now. Not decided here.
+    #[serde(skip_serializing_if = "Trimmed::is_nothing")]
+    pub trim: Trimmed,
 }
 
 /// What would happen to one backup.
@@ -142,7 +146,7 @@ pub fn plan(situation: &Situation, policy: &Retention, rows: &[Row]) -> Plan {
     planner.keep_what_is_required();
     let waits = planner.waits();
     let lines = planner.rows.iter().map(|row| planner.line(row, &waits)).collect();
-    Plan { lines, waits }
+    Plan { lines, waits, trim: Trimmed::default() }
 }
 
 struct Planner<'a> {

@@ -15,6 +15,7 @@ use crate::error::Result;
 
 mod find;
 mod repair;
+mod timelines;
 
 pub use self::repair::{Repair, Repaired};
 
@@ -74,11 +75,13 @@ impl Line {
 
     /// Whether bytes of a backup are missing or wrong: the exit code of the command tells.
     pub fn is_damage(&self) -> bool {
-        use Finding::{Damaged, FoundDamaged, Missing, UnreadableManifest};
-        matches!(
-            self.finding,
-            UnreadableManifest { .. } | Missing { .. } | Damaged { .. } | FoundDamaged { .. }
-        )
+        use Finding::{BrokenTimeline, Damaged, DamagedSegment, FoundDamaged};
+        use Finding::{Missing, UnreadableManifest, UnreadableTimeline};
+        match self.finding {
+            UnreadableManifest { .. } | Missing { .. } | Damaged { .. } | FoundDamaged { .. } => true,
+            UnreadableTimeline { .. } | BrokenTimeline { .. } | DamagedSegment { .. } => true,
+            _ => false,
+        }
     }
 }
 
@@ -184,5 +187,26 @@ pub enum Finding {
     StrangeKey {
         /// Which.
         key: String,
+    },
+    /// A timeline of which nobody can tell how it began, or whether it ended.
+    UnreadableTimeline {
+        /// Where it lies.
+        key: String,
+        /// Why.
+        why: String,
+    },
+    /// Segments are missing in the middle of a timeline.
+    BrokenTimeline {
+        /// Where it lies.
+        key: String,
+        /// After which position, and before which.
+        why: String,
+    },
+    /// A segment whose bytes are not what its name says.
+    DamagedSegment {
+        /// Which.
+        key: String,
+        /// What is wrong.
+        why: String,
     },
 }

@@ -157,7 +157,7 @@ pub async fn sources(vault: &Vault) -> Result<Vec<SourceName>> {
 
 /// What lies under `timelines/`.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(in crate::vault) struct Survey {
     /// By source, oldest first.
     pub timelines: BTreeMap<SourceName, Vec<Timeline>>,
     /// Keys that nobody here understands.
@@ -165,7 +165,7 @@ pub(super) struct Survey {
 }
 
 /// Looks through the timelines of one source, or of all.
-pub(super) async fn survey(vault: &Vault, source: Option<&SourceName>) -> Result<Survey> {
+pub(in crate::vault) async fn survey(vault: &Vault, source: Option<&SourceName>) -> Result<Survey> {
     let entries = list_all(&*vault.store, &log::timelines(source)).await?;
     let mut survey = Survey::default();
     let mut found: BTreeMap<(SourceName, TimelineId), (bool, Vec<Segment>)> = BTreeMap::new();

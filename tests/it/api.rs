@@ -8,6 +8,7 @@ mod problem;
 mod restores;
 mod runs;
 mod sources;
+mod timelines;
 
 use std::time::Duration;
 

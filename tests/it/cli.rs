@@ -4,5 +4,6 @@ mod arguments;
 mod human;
 mod look;
 mod restore;
+mod timeline;
 mod upkeep;
 mod vault;

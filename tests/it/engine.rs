@@ -4,6 +4,7 @@ mod crash;
 mod daemon;
 mod damage;
 mod due;
+mod followers;
 mod host;
 mod leader;
 mod outage;

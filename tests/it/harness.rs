@@ -13,6 +13,7 @@ pub mod redis;
 pub mod s3;
 pub mod slow;
 pub mod tls;
+pub mod wire;
 
 use std::net::TcpListener;
 use std::time::Duration;

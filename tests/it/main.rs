@@ -4,6 +4,7 @@
 mod harness;
 
 mod api;
+mod app;
 mod cli;
 mod config;
 mod engine;

@@ -14,5 +14,6 @@ mod scrub;
 mod store;
 mod store_clock;
 mod suspect;
+mod timeline;
 mod verify;
 mod writer;

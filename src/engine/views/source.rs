@@ -41,6 +41,8 @@ pub struct SourceView {
     pub last_backup: Option<BackupView>,
     /// The newest good one of which no object is missing.
     pub last_good: Option<BackupView>,
+    /// Where a log goes on from backups: the newest span to any second of which it can be restored.
+    pub window: Option<WindowView>,
     /// The age of the newest restorable point, in seconds.
     pub rpo_s: Option<i64>,
     /// The newest backup that was proven, and how.
@@ -55,6 +57,15 @@ pub struct SourceView {
     pub last_run: Option<RunView>,
     /// What is wrong, worst first.
     pub problems: Vec<Advice>,
+}
+
+/// A span to any second of which can be restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct WindowView {
+    /// Its first moment.
+    pub from: Timestamp,
+    /// Its last.
+    pub to: Timestamp,
 }
 
 /// A backup in a line.
@@ -205,6 +216,7 @@ impl Facts<'_> {
         let mut view = SourceView {
             source: source.clone(),
             last_backup: self.listing.of(source).find(exists).map(BackupView::of),
+            window: None,
             rpo_s: good.as_ref().map(|good| self.now.duration_since(good.at).as_secs()),
             last_good: good,
             proven: self.listing.of(source).find_map(|row| {

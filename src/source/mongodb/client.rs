@@ -69,6 +69,11 @@ impl Link {
         self.reads.clone()
     }
 
+    /// The clock that its calls are bounded by.
+    pub fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
     /// A database, for cursors.
     pub fn database(&self, name: &str) -> Database {
         self.client.database(name)

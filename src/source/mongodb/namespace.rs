@@ -14,9 +14,12 @@ pub struct Namespace {
     pub collection: String,
 }
 
-/// A file name of the stock tools is no longer than this without its endings; a longer one is cut and gets a hash.
+/// A file name of the stock tools is no longer than this without its endings.
 const STEM_MAX: usize = 238;
+
+/// So much stays of a longer one, and after it come a dollar sign, escaped, and a hash.
 const STEM_KEPT: usize = 208;
+const CUT: &str = "%24";
 
 impl Namespace {
     /// From its two names.
@@ -42,18 +45,34 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// A collection's name as a file's: as a URL's query would be escaped. One longer than 238 bytes is its first 208, `%24`
-/// and the unpadded... see the tests for the exact form. (`util.EscapeCollectionName` and `archive` of the stock tools.)
+/// A collection's name as a file's: escaped as Go's `url.QueryEscape` does. What is longer than 238 bytes then is its first
+/// 208 bytes, `%24`, and the SHA-1 of the true name in unpadded base 64 for URLs (27 digits), 238 bytes again. The cut may go
+/// through an escape: nobody reads such a stem back, its metadata has the name.
 pub fn file_name(collection: &str) -> String {
     let escaped = query_escape(collection);
     if escaped.len() <= STEM_MAX {
         return escaped;
     }
     let sha1 = digest(&SHA1_FOR_LEGACY_USE_ONLY, collection.as_bytes());
-    format!("{}%24{}", &escaped[..STEM_KEPT], base64_url(sha1.as_ref()))
+    format!("{}{CUT}{}", &escaped[..STEM_KEPT], base64_url(sha1.as_ref()))
 }
 
-/// As Go's `url.QueryEscape`: letters, digits, `-`, `_`, `.` and `~` stay, a space is `+`, all else `%XX`.
+/// The collection whose file has this stem, by the `collectionName` of its metadata where that is there: a stem that was
+/// cut does not tell. `None` if neither tells, or the two do not fit.
+pub fn collection_of_file(stem: &str, named: Option<&str>) -> Option<String> {
+    match named {
+        Some(name) => (file_name(name) == stem).then(|| name.to_owned()),
+        None if is_cut(stem) => None,
+        None => query_unescape(stem),
+    }
+}
+
+/// Whether a stem was cut: then its length is exact, and it has the `%24` that no collection's name can bring into it.
+pub fn is_cut(stem: &str) -> bool {
+    stem.len() == STEM_MAX && stem.contains(CUT)
+}
+
+/// Letters, digits, `-`, `_`, `.` and `~` stay, a space is `+`, every other byte is `%XX`.
 fn query_escape(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {
@@ -66,18 +85,32 @@ fn query_escape(text: &str) -> String {
     escaped
 }
 
-/// Base 64 in the alphabet for URLs, with padding.
+/// The text that was escaped; `None` if it is none.
+fn query_unescape(escaped: &str) -> Option<String> {
+    let mut text = Vec::new();
+    let mut bytes = escaped.bytes();
+    while let Some(byte) = bytes.next() {
+        text.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                (digit()? << 4 | digit()?) as u8
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(text).ok()
+}
+
+/// Base 64 in the alphabet for URLs, without padding.
 fn base64_url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
         let bits =
             chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for digit in 0..4 {
-            match digit <= chunk.len() {
-                true => text.push(ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63] as char),
-                false => text.push('='),
-            }
+        for digit in 0..=chunk.len() {
+            text.push(ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63] as char);
         }
     }
     text

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 
 use super::config::Settings;
 use super::follow::follow;
-use crate::error::{Error, Kind, Result};
+use super::{backup, inspect};
+use crate::error::Result;
 use crate::source::{BackupPlan, Inspection, Slice, Source, Until};
 use crate::task::Task;
 use crate::vault::timeline::writer::{Bounds, TimelineWriter};
@@ -25,16 +26,16 @@ impl MongoSource {
 
 #[async_trait]
 impl Source for MongoSource {
-    async fn inspect(&self, _: &Task) -> Result<Inspection> {
-        Err(Error::new(Kind::Internal, "inspecting", "not built yet"))
+    async fn inspect(&self, task: &Task) -> Result<Inspection> {
+        inspect::inspect(&self.settings, task).await
     }
 
     async fn plan_backup(&self, _: &Task) -> Result<BackupPlan> {
         Ok(BackupPlan { slices: vec![Slice { n: 0, spec: serde_json::Value::Null }] })
     }
 
-    async fn backup(&self, _: &Slice, _: &Task, _: &BackupWriter) -> Result<Capture> {
-        Err(Error::new(Kind::Internal, "backing up", "not built yet"))
+    async fn backup(&self, _: &Slice, task: &Task, out: &BackupWriter) -> Result<Capture> {
+        backup::capture(&self.settings, task, out).await
     }
 
     fn timeline(&self) -> Option<Bounds> {

@@ -1,6 +1,6 @@
 //! From the catalog's rows to what retention must know of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -11,14 +11,42 @@ use crate::vault::fate::Fate;
 use crate::vault::layout::{BackupId, BackupRef};
 use crate::vault::manifest::Status;
 use crate::vault::marks::Outcome;
+use crate::vault::timeline::chain::Base;
 
-/// The rows of `source` at `now`. `listing` is of *all* sources: backups of others may use its data.
-/// A backup that is being deleted is gone already.
-pub fn rows(listing: &Listing, source: &SourceName, now: Timestamp) -> Vec<Row> {
+/// The rows of `source` at `now`. `listing` is of *all* sources: backups of others may use its data. `promised` are the bases
+/// of its timelines' windows. A backup that is being deleted is gone already.
+pub fn rows(
+    listing: &Listing,
+    source: &SourceName,
+    now: Timestamp,
+    promised: &BTreeSet<BackupId>,
+) -> Vec<Row> {
     let users = users_elsewhere(listing, source);
-    let stays = |row: &&catalog::Row| !matches!(row.marks.fate, Fate::Deleting { .. });
-    let row = |found| row(found, users.get(&found.backup.id).copied(), now);
+    let row = |found: &catalog::Row| Row {
+        promised: promised.contains(&found.backup.id),
+        ..row(found, users.get(&found.backup.id).copied(), now)
+    };
     listing.of(source).filter(stays).map(row).collect()
+}
+
+fn stays(row: &&catalog::Row) -> bool {
+    !matches!(row.marks.fate, Fate::Deleting { .. })
+}
+
+/// The backups of `source` from which a log goes on, with the moments that they are of.
+pub fn bases(listing: &Listing, source: &SourceName) -> Vec<(Base, Timestamp)> {
+    let base = |row: &catalog::Row| {
+        let summary = row.manifest.as_ref().ok()?;
+        let base = Base {
+            backup: row.backup.clone(),
+            identity: summary.timeline.as_deref()?.to_owned(),
+            position: summary.log_position?,
+            good: row.is_good(),
+        };
+        // One that does not say is of no moment later than its end.
+        Some((base, summary.at.unwrap_or(row.stored_at)))
+    };
+    listing.of(source).filter(stays).filter_map(base).collect()
 }
 
 fn row(found: &catalog::Row, used_by: Option<&BackupRef>, now: Timestamp) -> Row {

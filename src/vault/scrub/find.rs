@@ -36,6 +36,7 @@ impl Scrub<'_> {
         let listing = task.guard(self.catalog.list(None)).await?;
         let mut lines = marks(&listing);
         lines.extend(task.guard(self.data(&listing)).await?);
+        lines.extend(self.timelines(task).await?);
         lines.extend(task.guard(self.uploads(&listing)).await?);
         if self.deep {
             let whole: Vec<&Row> = listing.rows.iter().filter(|row| is_whole(row)).collect();
@@ -166,7 +167,7 @@ impl Scrub<'_> {
                         self.unless_alive(&backup, finding, "ends the upload and frees its parts").await?,
                     );
                 }
-                None if !layout::is_small(&upload.key) => {
+                None if !layout::is_passing(&upload.key) => {
                     lines.push(Line::for_people(open_upload(&upload), "nothing here writes such keys"));
                 }
                 None if self.age(&upload).await? < STAGED => {}
@@ -330,7 +331,7 @@ fn unreadable(backup: &BackupRef, error: &Error) -> Line {
     )
 }
 
-fn strange_key(key: String) -> Line {
+pub(super) fn strange_key(key: String) -> Line {
     Line::for_people(Finding::StrangeKey { key }, "nothing here wrote it; move it out of the vault")
 }
 

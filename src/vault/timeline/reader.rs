@@ -61,12 +61,14 @@ impl BackupReader {
             let why = format!("the backup is of position {from}, which is later");
             return Err(not_found(why).hint("choose an older backup"));
         }
-        if to == from {
+        // Nothing is there between the end that was sealed and what is wanted.
+        let reach = self.log_end.map_or(to, |end| to.min(end.max(from)));
+        if reach == from {
             return Ok(None);
         }
         let timelines = task.guard(list(&self.vault, &backup.source)).await;
         let timelines = timelines.map_err(|error| error.while_doing(doing()))?;
-        match find(&timelines, identity, from, to) {
+        match find(&timelines, identity, from, reach) {
             Ok((timeline, chain)) => Ok(Some(LogReader {
                 vault: self.vault.clone(),
                 source: backup.source.clone(),
@@ -78,7 +80,7 @@ impl BackupReader {
                 ends: Arc::default(),
             })),
             Err(why) => Err(not_found(why)
-                .hint(format!("`tidekeeper timelines {}` shows what can be restored", backup.source))),
+                .hint(format!("`tidekeeper timeline {}` shows what can be restored", backup.source))),
         }
     }
 }
@@ -157,6 +159,19 @@ pub(super) async fn open(
     let identities = identities(vault, segment).await?;
     let stored = object::read(vault, &log::segment(source, timeline, &segment.name), segment).await?;
     Decoder::new(stored, identities)
+}
+
+/// Checks the stored bytes of a segment against its name.
+///
+/// # Errors
+/// `Damaged` if they are others or missing; those of the store.
+pub(in crate::vault) async fn check(
+    vault: &Vault,
+    source: &SourceName,
+    timeline: &TimelineId,
+    segment: &Segment,
+) -> Result<()> {
+    object::read(vault, &log::segment(source, timeline, &segment.name), segment).await.map(drop)
 }
 
 async fn identities(vault: &Vault, segment: &Segment) -> Result<Option<Identities>> {

@@ -62,7 +62,9 @@ pub fn trim(timelines: &[Timeline], bases: &[Base], since: Timestamp) -> Trim {
     for (n, timeline) in timelines.iter().enumerate() {
         let is_newest = n + 1 == timelines.len();
         let going = going(timeline, bases, since, is_newest);
-        if !is_newest && going.len() == timeline.segments.len() && timeline.id.time() < since {
+        let is_base = |base: &Base| stretches(timeline).iter().any(|stretch| stretch.holds(base));
+        let is_empty = going.len() == timeline.segments.len() && !bases.iter().any(is_base);
+        if is_empty && !is_newest && timeline.id.time() < since {
             trim.timelines.push(timeline.id.clone());
         }
         trim.segments.extend(going.into_iter().map(|segment| (timeline.id.clone(), segment.clone())));
@@ -81,9 +83,10 @@ fn going<'a>(timeline: &'a Timeline, bases: &[Base], since: Timestamp, is_newest
         let stretch = &stretches[n];
         let held = bases.iter().filter(|base| stretch.holds(base)).map(|base| base.position);
         match held.min() {
-            Some(oldest) => segment.name.to <= oldest,
+            // What ends a stretch stays with its base: it says how far the log is known, and the writer goes on from it.
+            Some(oldest) => segment.name.to <= oldest && segment.name.to < stretch.to,
             None if is_newest && n + 1 == stretches.len() => false,
-            None => newest(timeline, stretch).is_some_and(|newest| newest < since),
+            None => newest(timeline, stretch).unwrap_or(timeline.id.time()) < since,
         }
     };
     let mut going: Vec<&Segment> = timeline.segments.iter().filter(goes).collect();
@@ -114,7 +117,7 @@ pub fn promised(timelines: &[Timeline], bases: &[(Base, Timestamp)], since: Time
         let stretches = stretches(timeline);
         for (m, stretch) in stretches.iter().enumerate() {
             let is_open = n + 1 == timelines.len() && m + 1 == stretches.len();
-            if !is_open && newest(timeline, stretch).is_none_or(|newest| newest < since) {
+            if !is_open && newest(timeline, stretch).is_some_and(|newest| newest < since) {
                 continue;
             }
             let good = || bases.iter().filter(|(base, _)| base.good && stretch.holds(base));

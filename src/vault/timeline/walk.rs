@@ -18,10 +18,10 @@ impl Walk {
         Walk { framing, open: BytesMut::new() }
     }
 
-    /// Takes the next bytes, and calls `see` with each record that they end.
+    /// Takes the next bytes, and calls `see` with each record that something follows.
     pub fn take(&mut self, bytes: &[u8], mut see: impl FnMut(&[u8])) {
         self.open.extend_from_slice(bytes);
-        while let Some(len) = (self.framing)(&self.open).filter(|len| (1..=self.open.len()).contains(len)) {
+        while let Some(len) = (self.framing)(&self.open).filter(|len| (1..self.open.len()).contains(len)) {
             see(&self.open[..len]);
             self.open.advance(len);
         }

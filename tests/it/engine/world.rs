@@ -11,7 +11,9 @@ use tidekeeper::clock::{Clock, SharedClock, TestClock};
 use tidekeeper::config::units::Zone;
 use tidekeeper::config::{Missed, Retention, Schedule, Series, SourceName, When};
 use tidekeeper::engine::daemon::Daemon;
+use tidekeeper::engine::followers::Follower;
 use tidekeeper::engine::host::{Fate, Holder, Host};
+use tidekeeper::engine::leader::Fence;
 use tidekeeper::engine::ledger;
 use tidekeeper::engine::perform::Stop;
 use tidekeeper::engine::request::Ask;
@@ -48,6 +50,10 @@ pub struct Script {
     pub begun: Mutex<Vec<String>>,
     /// How many works run now, and the most that did at once, by source.
     pub running: Mutex<BTreeMap<String, (u32, u32)>>,
+    /// The sources whose logs are followed, and how.
+    pub follows: Mutex<BTreeMap<String, Follows>>,
+    /// What followers did, and when, in seconds of the clock: `a begins`, `a sealed`.
+    pub followed: Mutex<Vec<(String, u64)>>,
 }
 
 /// What the works of one source do.
@@ -69,6 +75,18 @@ pub enum Act {
     Panic,
 }
 
+/// What the follower of a source does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// Until it is asked to end; then it seals for so long.
+    Well(Duration),
+    /// Fails after so long.
+    Fails(Duration),
+    /// Ends after so long, without an error.
+    Ends(Duration),
+    Panics,
+}
+
 impl World {
     pub fn new() -> Self {
         World::at(MORNING)
@@ -81,6 +99,23 @@ impl World {
 
     pub fn act(&self, source: &str, act: Act) {
         self.script.acts.lock().unwrap().insert(source.to_owned(), act);
+    }
+
+    /// From now on, for those who begin.
+    pub fn follows(&self, source: &str, how: Follows) {
+        self.script.follows.lock().unwrap().insert(source.to_owned(), how);
+    }
+
+    /// When followers did `what`, in seconds of the clock.
+    pub fn followed(&self, what: &str) -> Vec<u64> {
+        let followed = self.script.followed.lock().unwrap();
+        followed.iter().filter(|(did, _)| did == what).map(|(_, second)| *second).collect()
+    }
+
+    /// How many followers of `source` live now.
+    pub fn following(&self, source: &str) -> u32 {
+        let running = self.script.running.lock().unwrap();
+        running.get(&format!("log of {source}")).map_or(0, |(now, _)| *now)
     }
 
     /// A process on machine `m`, with these schedules.
@@ -279,6 +314,52 @@ impl Workshop for Bench {
             order: order.clone(),
         }))
     }
+
+    fn followers(&self) -> Vec<Arc<dyn Follower>> {
+        let follows = self.script.follows.lock().unwrap();
+        let follower = |name: &String| ScriptedFollower { script: self.script.clone(), source: source(name) };
+        follows.keys().map(|name| Arc::new(follower(name)) as Arc<dyn Follower>).collect()
+    }
+}
+
+struct ScriptedFollower {
+    script: Arc<Script>,
+    source: SourceName,
+}
+
+#[async_trait]
+impl Follower for ScriptedFollower {
+    fn source(&self) -> &SourceName {
+        &self.source
+    }
+
+    async fn follow(&self, task: &Task, fence: &Fence) -> Result<()> {
+        let did = |what: &str| {
+            let second = task.clock.monotonic().as_secs();
+            self.script.followed.lock().unwrap().push((format!("{} {what}", self.source), second));
+        };
+        did("begins");
+        let _count = Count::up(&self.script, &format!("log of {}", self.source));
+        let how = self.script.follows.lock().unwrap()[self.source.as_str()];
+        match how {
+            Follows::Well(sealing) => {
+                task.cancel.cancelled().await;
+                task.clock.sleep(sealing).await;
+                fence.check().await?;
+                did("sealed");
+                Ok(())
+            }
+            Follows::Fails(after) => {
+                task.clock.sleep(after).await;
+                Err(Error::new(Kind::Unreachable, "reading the log", "as told"))
+            }
+            Follows::Ends(after) => {
+                task.clock.sleep(after).await;
+                Ok(())
+            }
+            Follows::Panics => panic!("as told"),
+        }
+    }
 }
 
 struct Scripted {
@@ -340,21 +421,21 @@ impl Work for Scripted {
 }
 
 /// Counts works of one source that run at the same time, however they end.
-struct Count<'a>(&'a Script, &'a str);
+struct Count<'a>(&'a Script, String);
 
 impl<'a> Count<'a> {
-    fn up(script: &'a Script, source: &'a str) -> Self {
+    fn up(script: &'a Script, source: &str) -> Self {
         let mut running = script.running.lock().unwrap();
         let (now, most) = running.entry(source.to_owned()).or_default();
         *now += 1;
         *most = (*most).max(*now);
-        Count(script, source)
+        Count(script, source.to_owned())
     }
 }
 
 impl Drop for Count<'_> {
     fn drop(&mut self) {
-        self.0.running.lock().unwrap().get_mut(self.1).unwrap().0 -= 1;
+        self.0.running.lock().unwrap().get_mut(&self.1).unwrap().0 -= 1;
     }
 }
 

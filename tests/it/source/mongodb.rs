@@ -1,6 +1,16 @@
+mod archive;
+mod backup;
+mod digest;
+mod extjson;
+mod extract;
+mod faults;
 mod follow;
 mod ground;
+mod inspect;
+mod namespace;
 mod oplog;
+mod ranges;
 mod records;
+mod stage;
 mod tail;
 mod transactions;

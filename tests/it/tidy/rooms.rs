@@ -127,8 +127,8 @@ fn sources_stay_apart(file: &File) -> Vec<Finding> {
 /// The folders of `src/source`.
 fn kinds() -> Vec<String> {
     let entries = std::fs::read_dir(root().join("src/source")).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.map(|name| name.trim_end_matches(".rs").to_owned()).collect()
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    folders.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 fn sources_keep_their_words(file: &File) -> Vec<Finding> {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use tidekeeper::error::{Kind, Result};
-use tidekeeper::source::{Extracted, Outlet};
 use tidekeeper::source::redis::extract::extract;
+use tidekeeper::source::{Extracted, Outlet};
 use tidekeeper::vault::reader::BackupReader;
 
 use super::stage::{Stage, fill, saved};

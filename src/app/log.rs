@@ -1,0 +1,179 @@
+//! What can be restored along a source's log: which backup a moment is had from, and what to say where it cannot be had.
+//! Pure, but for the reading of it.
+
+use jiff::Timestamp;
+
+use super::App;
+use crate::config::SourceName;
+use crate::error::{Error, Kind, Result};
+use crate::source;
+use crate::vault::catalog::Row;
+use crate::vault::layout::BackupRef;
+use crate::vault::layout::log::Position;
+use crate::vault::timeline::chain::{self, Base, Gap, Window};
+use crate::vault::timeline::{self, Timeline};
+
+/// What the vault holds of a source's log.
+#[derive(Debug)]
+pub struct Log {
+    /// Of which source.
+    pub source: SourceName,
+    /// Its kind, which knows what positions mean.
+    pub kind: &'static dyn source::Kind,
+    /// As they lie in the vault, oldest first.
+    pub timelines: Vec<Timeline>,
+    /// Backups that a log goes on from.
+    pub bases: Vec<Base>,
+    /// What can be restored, oldest first.
+    pub windows: Vec<Window>,
+}
+
+/// Where a position lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a window: it is had from this backup.
+    In(BackupRef),
+    /// Before all windows.
+    Before,
+    /// Between these two.
+    Between(Position, Position),
+    /// After all.
+    After,
+    /// There is no window.
+    Nowhere,
+}
+
+impl App {
+    /// What the vault holds of a source's log now; `None` of one without timelines, or of a kind that this build does not
+    /// know.
+    pub async fn log(&self, source: &SourceName) -> Result<Option<Log>> {
+        let timelines = timeline::list(&self.vault, source).await?;
+        if timelines.is_empty() {
+            return Ok(None);
+        }
+        let listing = self.catalog.list(Some(source)).await?;
+        Ok(self.log_of(source, timelines, listing.of(source)))
+    }
+
+    /// The same of what was listed before.
+    pub fn log_of<'a>(
+        &self,
+        source: &SourceName,
+        timelines: Vec<Timeline>,
+        rows: impl Iterator<Item = &'a Row>,
+    ) -> Option<Log> {
+        let named = timelines.iter().rev().find_map(|timeline| timeline.origin.as_ref().ok());
+        let configured = self.source(source).ok().map(|system| system.kind());
+        let kind = self.kind(named.map(|origin| origin.kind.as_str()).or(configured)?)?;
+        let bases: Vec<Base> = rows.filter_map(base).collect();
+        let windows = chain::windows(&timelines, &bases);
+        Some(Log { source: source.clone(), kind, timelines, bases, windows })
+    }
+}
+
+/// A backup as the base of a log; `None` if its log does not go on from it.
+fn base(row: &Row) -> Option<Base> {
+    let summary = row.manifest.as_ref().ok()?;
+    Some(Base {
+        backup: row.backup.clone(),
+        identity: summary.timeline.as_deref()?.to_owned(),
+        position: summary.log_position?,
+        good: row.is_good(),
+    })
+}
+
+impl Log {
+    /// Where `wanted` lies.
+    pub fn place(&self, wanted: Position) -> Place {
+        if let Some((base, _)) = chain::base_for(&self.timelines, &self.bases, wanted) {
+            return Place::In(base.backup.clone());
+        }
+        let before = self.windows.iter().map(|window| window.to).filter(|to| *to < wanted).max();
+        let after = self.windows.iter().map(|window| window.from).filter(|from| *from > wanted).min();
+        match (before, after) {
+            (None, None) => Place::Nowhere,
+            (None, Some(_)) => Place::Before,
+            (Some(end), Some(begin)) => Place::Between(end, begin),
+            (Some(_), None) => Place::After,
+        }
+    }
+
+    /// Up to where can be restored, and from which backup, along the timeline that is being written.
+    pub fn end(&self) -> Option<(BackupRef, Position)> {
+        let (newest, window) = (self.timelines.last()?, self.windows.last()?);
+        if newest.end != Ok(None) || newest.id != window.timeline {
+            return None;
+        }
+        let (base, _) = chain::base_for(&self.timelines, &self.bases, window.to)?;
+        Some((base.backup.clone(), window.to))
+    }
+
+    /// When the record at a position was written.
+    pub fn moment(&self, position: Position) -> Option<Timestamp> {
+        self.kind.moment(position)
+    }
+
+    /// A position for people.
+    pub fn text(&self, position: Position) -> String {
+        self.moment(position).map_or_else(|| format!("position {position}"), |moment| moment.to_string())
+    }
+
+    /// What lies between the stretches, oldest first.
+    pub fn gaps(&self) -> Vec<Gap> {
+        chain::gaps(&self.timelines)
+    }
+
+    /// In one line, from when to when it can be restored.
+    pub fn summary(&self) -> String {
+        let source = &self.source;
+        let Some((newest, older)) = self.windows.split_last() else {
+            return format!(
+                "{source} cannot be restored to any second yet: no good backup is in its timeline"
+            );
+        };
+        let span = |window: &Window| format!("from {} to {}", self.text(window.from), self.text(window.to));
+        let mut told = format!("{source} can be restored to any second {}", span(newest));
+        for window in older.iter().rev().take(TOLD) {
+            told.push_str(&format!(", and {}", span(window)));
+        }
+        match older.len().saturating_sub(TOLD) {
+            0 => told,
+            more => format!("{told}, and in {more} older windows"),
+        }
+    }
+
+    /// Why `at` cannot be had.
+    pub fn refusal(&self, at: Timestamp, place: &Place) -> Error {
+        let doing = format!("looking for {} as it was at {at}", self.source);
+        let see = format!("`tidekeeper timeline {}` shows all of it", self.source);
+        let (why, hint) = match place {
+            Place::Nowhere => {
+                return Error::new(Kind::NotFound, doing, self.summary())
+                    .hint(format!("tidekeeper backup {} begins a window", self.source));
+            }
+            Place::Before => {
+                ("that moment is before the first backup that its log goes on from".to_owned(), see)
+            }
+            Place::Between(after, before) => (self.why_between(*after, *before), see),
+            Place::After | Place::In(_) => (
+                "that moment is after the end of it".to_owned(),
+                format!("see that a daemon follows it; {see}"),
+            ),
+        };
+        Error::new(Kind::NotFound, doing, format!("{}; {why}", self.summary())).hint(hint)
+    }
+
+    fn why_between(&self, after: Position, before: Position) -> String {
+        let gaps = self.gaps();
+        let gap = gaps.iter().find(|gap| gap.before > after && gap.after < before);
+        let why = match gap {
+            Some(gap) => gap.why.as_str(),
+            None => "no good backup lies there that its log goes on from",
+        };
+        let (after, before) = (self.text(after), self.text(before));
+        format!("that moment lies in the gap between {after} and {before}: {why}")
+    }
+}
+
+/// How many older windows one line tells of.
+const TOLD: usize = 3;

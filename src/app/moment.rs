@@ -1,0 +1,146 @@
+//! From `restore SOURCE --at T` to a backup, and the log that leads from it to that moment.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::App;
+use super::log::{Log, Place};
+use crate::config::SourceName;
+use crate::engine::Engine;
+use crate::engine::request::Ask;
+use crate::engine::run::End;
+use crate::engine::work::{Action, Order};
+use crate::error::{Error, Kind, Result};
+use crate::vault::catalog::Row;
+use crate::vault::layout::BackupRef;
+use crate::vault::layout::log::Position;
+
+/// How a moment is had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// From this backup.
+    pub backup: BackupRef,
+    /// The log holds nothing of that moment, or before, beyond this: known where it was sealed after that moment, and had
+    /// nothing newer.
+    pub up_to: Option<Position>,
+}
+
+impl Point {
+    /// The moment of the backup itself.
+    pub fn of(backup: BackupRef) -> Self {
+        Point { backup, up_to: None }
+    }
+}
+
+/// How long a seal may take that a restore waits for.
+const SEALING: Duration = Duration::from_secs(40);
+
+/// How often a log is sealed for one question. While the second that is asked for lasts, more may be written in it.
+const SEALS: u32 = 3;
+
+/// Who orders the seal that a restore needs.
+const RESTORE: &str = "restore";
+
+impl App {
+    /// How `source` is had as it was at `at`, which is not in the future. What was written lately is sealed for it.
+    ///
+    /// # Errors
+    /// `NotFound`, with what can be had instead.
+    pub async fn point(&self, source: &SourceName, at: Timestamp, engine: &Engine) -> Result<Point> {
+        let along = self.log(source).await?.and_then(|log| Some((log.kind.position_at(at)?, log)));
+        let Some((wanted, log)) = along else {
+            return self.backup_of(source, at).await;
+        };
+        let refused = match log.place(wanted) {
+            Place::In(backup) => return Ok(Point { backup, up_to: None }),
+            Place::After => match self.point_after(source, at, wanted, log, engine).await? {
+                Ok(point) => return Ok(point),
+                Err(refused) => refused,
+            },
+            place => log.refusal(at, &place),
+        };
+        // What a backup itself holds can be had even where no log leads to it.
+        self.backup_of(source, at).await.map_err(|_| refused)
+    }
+
+    /// A moment after the end of what is stored: what was written since is, if there is anything.
+    async fn point_after(
+        &self,
+        source: &SourceName,
+        at: Timestamp,
+        wanted: Position,
+        mut log: Log,
+        engine: &Engine,
+    ) -> Result<Result<Point, Error>> {
+        for _ in 0..SEALS {
+            let began = self.clock.now();
+            if let Err(error) = self.seal(source, engine).await {
+                let sealing = format!("what was written since could not be stored: {error}");
+                return Ok(Err(log.refusal(at, &Place::After).hint_first(sealing)));
+            }
+            log = match self.log(source).await? {
+                Some(log) => log,
+                None => break,
+            };
+            match log.place(wanted) {
+                Place::In(backup) => return Ok(Ok(Point { backup, up_to: None })),
+                Place::After if began.as_second() <= at.as_second() => {
+                    self.clock.sleep(Duration::from_secs(1)).await;
+                }
+                Place::After => {
+                    let end = log.end().map(|(backup, end)| Point { backup, up_to: Some(end) });
+                    return Ok(end.ok_or_else(|| log.refusal(at, &Place::After)));
+                }
+                place => return Ok(Err(log.refusal(at, &place))),
+            }
+        }
+        Ok(Err(log.refusal(at, &Place::After)))
+    }
+
+    /// Has the log of a source stored up to now, by whoever follows it.
+    async fn seal(&self, source: &SourceName, engine: &Engine) -> Result<()> {
+        self.source(source)?;
+        let order = Order::new(Action::Seal, Some(source.clone()));
+        let doing = order.to_string();
+        let ask = Ask {
+            principal: RESTORE.to_owned(),
+            route: format!("{RESTORE} --at"),
+            idempotency: None,
+            body: json!(order),
+            order,
+            deadline: SEALING,
+        };
+        let (_, record) = engine.have_done(&ask, SEALING).await?;
+        match record.finished() {
+            Some(finished) if finished.outcome == End::Succeeded => Ok(()),
+            finished => Err(match finished.and_then(|finished| finished.error.as_ref()) {
+                Some(failure) => {
+                    let kind = Kind::from_code(&failure.code).unwrap_or(Kind::Internal);
+                    Error::new(kind, doing, &failure.message)
+                }
+                None => Error::new(Kind::Cancelled, doing, "somebody asked for its end"),
+            }),
+        }
+    }
+
+    /// The good backup of exactly the moment `at`: any other moment needs a timeline.
+    async fn backup_of(&self, source: &SourceName, at: Timestamp) -> Result<Point> {
+        let listing = self.catalog.list(Some(source)).await?;
+        let moment = |row: &Row| row.manifest.as_ref().ok().and_then(|summary| summary.at);
+        let mut good = listing.of(source).filter(|row| row.is_good());
+        let before = good.find(|row| moment(row).is_some_and(|of| of <= at));
+        if let Some(row) = before.filter(|row| moment(row) == Some(at)) {
+            let up_to = row.manifest.as_ref().ok().and_then(|summary| summary.log_position);
+            return Ok(Point { backup: row.backup.clone(), up_to });
+        }
+        let doing = format!("looking for {source} as it was at {at}");
+        let error =
+            Error::new(Kind::NotFound, doing, format!("{source} keeps no timeline, only single moments"));
+        Err(match before {
+            Some(row) => error.hint(format!("the nearest before it: tidekeeper restore {}", row.backup)),
+            None => error.hint(format!("no good backup is as old; see `tidekeeper backups {source}`")),
+        })
+    }
+}

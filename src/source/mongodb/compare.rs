@@ -1,0 +1,263 @@
+//! Compares what a target holds with what a backup says it should: documents by count and digest, collections and indexes by
+//! how they are defined.
+//!
+//! What the log changed cannot be told from the backup: there only the indexes are compared, as the log left them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::options::{ReadPreference, SelectionCriteria};
+
+use super::blueprint::{Blueprint, Shape};
+use super::client::Link;
+use super::collections::{self, Listed, buckets_of, buildable};
+use super::cursor::Cursor;
+use super::digest::Tally;
+use super::failure::{failed, is_passing};
+use super::namespace::Namespace;
+use super::plan::Wanted;
+use super::preflight::number;
+use crate::error::{Error, Kind, Result};
+use crate::source::Check;
+use crate::task::Task;
+use crate::vault::manifest::{Contents, Counts};
+
+/// How many collections are read back at the same time.
+const AT_ONCE: usize = 4;
+
+/// Documents in a batch; the server cuts it at 16 MiB.
+const BATCH: u32 = 1000;
+
+/// More checks that passed than this are told in one line.
+const LINES_MAX: usize = 50;
+
+/// How often a collection is read from its beginning again, when the line breaks.
+const ATTEMPTS: usize = 4;
+
+/// What is compared.
+#[derive(Debug)]
+pub struct Comparison<'a> {
+    /// The target.
+    pub link: &'a Link,
+    /// What the backup says of its documents.
+    pub contents: &'a Contents,
+    /// Its collections.
+    pub wanted: &'a [Wanted<'a>],
+    /// Collections of the target that the log did something to.
+    pub touched: &'a BTreeSet<Namespace>,
+    /// The indexes that each collection should have now.
+    pub indexes: &'a BTreeMap<Namespace, Vec<Document>>,
+    /// Whether the target speaks of the buckets of a time series as `rawData`.
+    pub raw_data: bool,
+    /// On whose behalf.
+    pub task: &'a Task,
+}
+
+impl Comparison<'_> {
+    /// Reads back, and compares.
+    pub async fn run(&self) -> Result<Vec<Check>> {
+        let untouched = self.wanted.iter().filter(|one| !self.is_touched(one));
+        let counted = untouched.filter_map(|one| Some((one, self.counts(one.blueprint)?)));
+        let reading: Vec<_> = counted.map(|(one, expected)| self.read_and_check(one, expected)).collect();
+        let mut checks: Vec<Check> = stream::iter(reading).buffer_unordered(AT_ONCE).try_collect().await?;
+        checks.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut checks = collapsed(checks);
+        checks.extend(self.definitions().await?);
+        Ok(checks)
+    }
+
+    fn is_touched(&self, one: &Wanted<'_>) -> bool {
+        self.touched.contains(&one.target) || self.touched.contains(&buckets_of(&one.target))
+    }
+
+    fn counts(&self, blueprint: &Blueprint) -> Option<&Counts> {
+        let namespaces = &self.contents.namespaces;
+        let of_buckets = || namespaces.get(&buckets_of(&blueprint.namespace).to_string());
+        namespaces.get(&blueprint.namespace.to_string()).or_else(of_buckets)
+    }
+
+    async fn read_and_check(&self, one: &Wanted<'_>, expected: &Counts) -> Result<Check> {
+        Ok(documents(one, expected, &self.read(one).await?))
+    }
+
+    async fn read(&self, one: &Wanted<'_>) -> Result<Tally> {
+        let doing = format!("reading {} back", one.target);
+        let is_buckets = one.blueprint.shape == Shape::Buckets;
+        let place = match is_buckets && !self.raw_data {
+            true => buckets_of(&one.target),
+            false => one.target.clone(),
+        };
+        let mut command = doc! { "find": &place.collection, "hint": { "$natural": 1 } };
+        if is_buckets && self.raw_data {
+            command.insert("rawData", true);
+        }
+        let command =
+            RawDocumentBuf::try_from(&command).map_err(|cause| Error::new(Kind::Internal, &*doing, cause))?;
+        let mut attempt = 1;
+        loop {
+            match self.task.guard(tally(self.link, &place.db, command.clone())).await? {
+                Ok(tally) => {
+                    self.task.progress.add_bytes(tally.bytes);
+                    return Ok(tally);
+                }
+                Err(error) if is_passing(&error) && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(failed(doing, error)),
+            }
+        }
+    }
+
+    /// Options of what the log left alone, and all indexes.
+    async fn definitions(&self) -> Result<Vec<Check>> {
+        let databases: BTreeSet<&str> = self.wanted.iter().map(|one| &*one.target.db).collect();
+        let mut listed = BTreeMap::new();
+        for db in databases {
+            listed.insert(db, collections::list(self.link, db, self.task).await?);
+        }
+        let mut checks = Vec::new();
+        for one in self.wanted.iter().filter(|one| !self.is_touched(one)) {
+            let found = listed.get(&*one.target.db).and_then(|listed| listed.get(&one.target.collection));
+            checks.extend(options(one, found));
+        }
+        let tables = self.wanted.iter().filter(|one| one.blueprint.shape != Shape::View);
+        let tables: BTreeSet<&Namespace> = tables.map(|one| &one.target).chain(self.indexes.keys()).collect();
+        let none = Vec::new();
+        for of in tables {
+            let found = collections::indexes(self.link, of, self.task).await?;
+            checks.extend(index_checks(of, self.indexes.get(of).unwrap_or(&none), &found));
+        }
+        let indexes: usize = self.indexes.values().map(Vec::len).sum();
+        let expected = format!("{} collections and views, {indexes} indexes", self.wanted.len());
+        let found = match checks.len() {
+            0 => expected.clone(),
+            differing => format!("{differing} of them differ"),
+        };
+        let passed = checks.is_empty();
+        checks.push(Check { name: "definitions".to_owned(), expected, found, passed });
+        Ok(checks)
+    }
+}
+
+/// The outer error is ours.
+async fn tally(
+    link: &Link,
+    db: &str,
+    command: RawDocumentBuf,
+) -> Result<std::result::Result<Tally, mongodb::error::Error>> {
+    let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+    let mut tally = Tally::default();
+    let mut cursor = match Cursor::open(link, db, command, BATCH, primary).await {
+        Ok(cursor) => cursor,
+        Err(error) => return Ok(Err(error)),
+    };
+    loop {
+        match cursor.next().await {
+            Ok(None) => return Ok(Ok(tally)),
+            Err(error) => return Ok(Err(error)),
+            Ok(Some(batch)) => {
+                for document in batch.documents()? {
+                    tally.add(document?);
+                }
+            }
+        }
+    }
+}
+
+/// Fewer are fine where the server removes what has expired.
+fn documents(one: &Wanted<'_>, expected: &Counts, found: &Tally) -> Check {
+    let words =
+        |items: u64, digest: &str| format!("{items} documents, {}", digest.get(..16).unwrap_or("no digest"));
+    let digest = found.digest();
+    let wanted = expected.digest.as_deref();
+    let is_equal = found.items == expected.items && wanted.is_none_or(|wanted| wanted == digest);
+    let missing = expected.items.checked_sub(found.items).filter(|missing| *missing > 0);
+    let told = words(found.items, wanted.map_or("", |_| &*digest));
+    let (passed, found) = match missing {
+        Some(missing) if one.blueprint.expires() => {
+            (true, format!("{told}: {missing} have expired, the others were not compared"))
+        }
+        _ => (is_equal, told),
+    };
+    let expected = words(expected.items, wanted.unwrap_or_default());
+    Check { name: one.target.to_string(), expected, found, passed }
+}
+
+/// All that failed, and those that passed, in one line where they are many.
+fn collapsed(checks: Vec<Check>) -> Vec<Check> {
+    if checks.len() <= LINES_MAX {
+        return checks;
+    }
+    let (passed, mut checks): (Vec<_>, Vec<_>) = checks.into_iter().partition(|check| check.passed);
+    let count = format!("{} collections equal by count and digest", passed.len());
+    checks.push(Check { name: "documents".to_owned(), expected: count.clone(), found: count, passed: true });
+    checks
+}
+
+/// That it is there, and was created alike.
+fn options(one: &Wanted<'_>, found: Option<&Listed>) -> Option<Check> {
+    let name = format!("definition of {}", one.target);
+    let expected = normal(&one.blueprint.options, &["uuid", "autoIndexId", "recordIdsReplicated"]);
+    let Some(found) = found else {
+        return Some(Check { name, expected, found: "there is none".to_owned(), passed: false });
+    };
+    let found = normal(&found.options, &["uuid", "autoIndexId", "recordIdsReplicated"]);
+    (expected != found).then_some(Check { name, expected, found, passed: false })
+}
+
+/// One check for each index that is missing, other than it was, or too much.
+fn index_checks(of: &Namespace, expected: &[Document], found: &[Document]) -> Vec<Check> {
+    let by_name = |specs: &[Document]| -> BTreeMap<String, String> {
+        let buildable = specs.iter().filter_map(|spec| buildable(spec, false));
+        buildable
+            .map(|spec| {
+                let name = spec.get_str("name").unwrap_or_default().to_owned();
+                (name, normal(&spec, &["v", "ns", "background"]))
+            })
+            .collect()
+    };
+    let (expected, found) = (by_name(expected), by_name(found));
+    let names: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+    let differing = names.into_iter().filter(|name| expected.get(*name) != found.get(*name));
+    differing
+        .map(|name| {
+            let words = |of: &BTreeMap<String, String>| of.get(name).cloned().unwrap_or("none".to_owned());
+            let (expected, found) = (words(&expected), words(&found));
+            Check { name: format!("index {name} on {of}"), expected, found, passed: false }
+        })
+        .collect()
+}
+
+/// A definition as text: its fields by their names, because servers order them as they like; what is inside them in order,
+/// because that means something. A collation's version is the server's own, and the simple one is none.
+fn normal(definition: &Document, without: &[&str]) -> String {
+    let mut fields: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in definition.iter().filter(|(name, _)| !without.contains(&name.as_str())) {
+        let mut value = value.clone();
+        if let (Bson::Document(collation), "collation") = (&mut value, name.as_str()) {
+            collation.remove("version");
+            if collation.get_str("locale").is_ok_and(|text| text == "simple") {
+                continue;
+            }
+        }
+        fields.insert(name, words(&value));
+    }
+    let fields: Vec<String> = fields.into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    format!("{{{}}}", fields.join(", "))
+}
+
+/// Numbers by their value: servers change the types of those in definitions.
+fn words(value: &Bson) -> String {
+    match value {
+        Bson::Document(document) => {
+            let fields: Vec<String> =
+                document.iter().map(|(name, value)| format!("{name}: {}", words(value))).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        Bson::Array(values) => {
+            let values: Vec<String> = values.iter().map(words).collect();
+            format!("[{}]", values.join(", "))
+        }
+        Bson::Double(double) if double.fract() != 0.0 => value.to_string(),
+        value => number(value).map_or_else(|| value.to_string(), |number| number.to_string()),
+    }
+}

@@ -1,0 +1,93 @@
+//! Commands of the log, sent to the target as such.
+
+use mongodb::bson::doc;
+
+use super::super::failure::{code, code_of, failed};
+use super::super::namespace::Namespace;
+use super::super::optime::OpTime;
+use super::route::{Act, Command};
+use super::shapes::{Shapes, encoded};
+use super::wire::Wire;
+use crate::error::{Error, Kind, Result};
+
+/// Does what one command of the log did.
+///
+/// # Errors
+/// The server's refusal. Up to `tolerate_until` a collection may be gone already.
+pub async fn apply(
+    wire: &Wire<'_>,
+    command: Command,
+    shapes: &mut Shapes,
+    tolerate_until: OpTime,
+) -> Result<()> {
+    let at = command.at;
+    let outcome = match &command.act {
+        Act::Create(ns, create) => {
+            drop_collection(wire, ns).await?;
+            wire.command(&ns.db, create, "create").await.map(drop)
+        }
+        Act::Drop(ns) => drop_collection(wire, ns).await,
+        Act::DropViews(db) => drop_views(wire, db).await,
+        Act::Rename(from, to) => rename(wire, from, to).await,
+        Act::Modify(ns, modify) => match wire.command(&ns.db, modify, "collMod").await {
+            Err(error) if at <= tolerate_until && error.kind() == Kind::NotFound => Ok(()),
+            sent => sent.map(drop),
+        },
+    };
+    for ns in touched(&command.act) {
+        shapes.forget(ns);
+    }
+    outcome.map_err(|error| error.while_doing(format!("replaying {at}")))
+}
+
+fn touched(act: &Act) -> Vec<&str> {
+    match act {
+        Act::Create(ns, _) | Act::Drop(ns) | Act::Modify(ns, _) => vec![&ns.db],
+        Act::Rename(from, to) => vec![&from.db, &to.db],
+        Act::DropViews(db) => vec![db],
+    }
+}
+
+/// What is gone already was dropped by the attempt whose answer was lost.
+async fn drop_collection(wire: &Wire<'_>, ns: &Namespace) -> Result<()> {
+    let command = encoded(&doc! { "drop": &ns.collection })?;
+    match wire.attempt(&ns.db, &command, "drop").await? {
+        Err(error) if code_of(&error) != Some(code::NAMESPACE_NOT_FOUND) => {
+            Err(failed(format!("dropping {ns}"), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn drop_views(wire: &Wire<'_>, db: &str) -> Result<()> {
+    loop {
+        let ask = doc! { "listCollections": 1, "filter": { "type": "view" }, "nameOnly": true };
+        let reply = wire.command(db, &encoded(&ask)?, "listCollections").await?;
+        let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+        let views: Vec<_> = batch
+            .map(|batch| batch.iter().filter_map(|view| view.as_document()?.get_str("name").ok()).collect())
+            .unwrap_or_default();
+        if views.is_empty() {
+            return Ok(());
+        }
+        for view in views {
+            drop_collection(wire, &Namespace::new(db, view)).await?;
+        }
+    }
+}
+
+/// A rename whose answer was lost finds its source gone, and its target there.
+async fn rename(wire: &Wire<'_>, from: &Namespace, to: &Namespace) -> Result<()> {
+    let command = doc! { "renameCollection": from.to_string(), "to": to.to_string(), "dropTarget": true };
+    let before = wire.trips();
+    match wire.attempt("admin", &encoded(&command)?, "renameCollection").await? {
+        Ok(_) => Ok(()),
+        Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) && wire.trips() > before + 1 => {
+            Ok(())
+        }
+        Err(error) => {
+            let error: Error = failed(format!("renaming {from} to {to}"), error);
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Which namespaces a restore takes, and what they are called in the target.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::namespace::Namespace;
+use crate::error::{Error, Kind, Result};
+
+/// Where a time series keeps its documents: it goes where the series goes.
+const BUCKETS: &str = "system.buckets.";
+
+/// A database's name is shorter than this many bytes.
+const DB_MAX: usize = 64;
+
+/// Which namespaces are wanted, and under which names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Any of them; none: everything.
+    include: Vec<Pattern>,
+    databases: BTreeMap<String, String>,
+    collections: BTreeMap<Namespace, Namespace>,
+}
+
+/// `db`, `db.*`, `db.coll`; a `*` stands for anything, inside names too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pattern {
+    db: String,
+    collection: String,
+}
+
+/// Two collections that would become one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clash {
+    /// Both of them.
+    pub sources: [Namespace; 2],
+    /// What both would be called.
+    pub target: Namespace,
+}
+
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [one, other] = &self.sources;
+        write!(f, "{one} and {other} would both become {}", self.target)
+    }
+}
+
+impl Selection {
+    /// From `--include` and `--rename` as they were typed.
+    ///
+    /// # Errors
+    /// `Usage` naming the one that cannot be meant.
+    pub fn parse(include: &[String], rename: &[String]) -> Result<Selection> {
+        let include = include.iter().map(|text| pattern(text)).collect::<Result<_>>()?;
+        let mut selection = Selection { include, ..Selection::default() };
+        let mut targets = BTreeSet::new();
+        for text in rename {
+            let to = selection.add_rename(text)?;
+            if !targets.insert(to.to_owned()) {
+                return Err(mistyped("rename", text, format!("two sources would become {to}")));
+            }
+        }
+        Ok(selection)
+    }
+
+    /// Whether nothing is left out and nothing renamed.
+    pub fn is_everything(&self) -> bool {
+        self.include.is_empty() && self.databases.is_empty() && self.collections.is_empty()
+    }
+
+    /// What a collection is called in the target; none: it is not wanted.
+    pub fn target(&self, source: &Namespace) -> Option<Namespace> {
+        let (prefix, name) = match source.collection.strip_prefix(BUCKETS) {
+            Some(series) => (BUCKETS, Namespace::new(&*source.db, series)),
+            None => ("", source.clone()),
+        };
+        let wanted = self.include.is_empty() || self.include.iter().any(|pattern| pattern.takes(&name));
+        if !wanted {
+            return None;
+        }
+        let mut target = match (self.collections.get(&name), self.databases.get(&name.db)) {
+            (Some(to), _) => to.clone(),
+            (None, Some(db)) => Namespace::new(&**db, name.collection),
+            (None, None) => name,
+        };
+        target.collection.insert_str(0, prefix);
+        Some(target)
+    }
+
+    /// What a database is called in the target, if all of it is wanted.
+    pub fn database(&self, db: &str) -> Option<String> {
+        let all =
+            |pattern: &Pattern| pattern.collection == "*" && matches(pattern.db.as_bytes(), db.as_bytes());
+        let wanted = self.include.is_empty() || self.include.iter().any(all);
+        wanted.then(|| self.databases.get(db).cloned().unwrap_or_else(|| db.to_owned()))
+    }
+
+    /// The first two of these that would become one collection.
+    pub fn clash<'a>(&self, sources: impl IntoIterator<Item = &'a Namespace>) -> Option<Clash> {
+        let mut taken: BTreeMap<Namespace, &Namespace> = BTreeMap::new();
+        for source in sources {
+            let Some(target) = self.target(source) else { continue };
+            match taken.insert(target.clone(), source) {
+                Some(other) if other != source => {
+                    return Some(Clash { sources: [other.clone(), source.clone()], target });
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Which of the names that were typed match none of these: a typing error would else restore nothing, without a word.
+    pub fn idle<'a>(&self, sources: impl Iterator<Item = &'a Namespace> + Clone) -> Vec<String> {
+        let patterns = self.include.iter().filter(|pattern| !sources.clone().any(|ns| pattern.takes(ns)));
+        let dbs = self.databases.keys().filter(|db| !sources.clone().any(|ns| ns.db == **db));
+        let collections = self.collections.keys().filter(|from| !sources.clone().any(|ns| ns == *from));
+        patterns
+            .map(ToString::to_string)
+            .chain(dbs.cloned())
+            .chain(collections.map(ToString::to_string))
+            .collect()
+    }
+
+    fn add_rename<'a>(&mut self, text: &'a str) -> Result<&'a str> {
+        let wrong = |why: &str| mistyped("rename", text, why);
+        let (from, to) = text.split_once('=').ok_or_else(|| wrong("expected FROM=TO"))?;
+        if to.contains('=') {
+            return Err(wrong("it has more than one `=`: a name with one in it cannot be renamed"));
+        }
+        if from == to {
+            return Err(wrong("both sides are the same"));
+        }
+        if from.contains('*') || to.contains('*') {
+            return Err(wrong("a `*` is for --include; a rename is of one database or one collection"));
+        }
+        let twice = match (from.contains('.'), to.contains('.')) {
+            (false, false) => {
+                check_db(to).map_err(wrong)?;
+                self.databases.insert(from.to_owned(), to.to_owned()).is_some()
+            }
+            (true, true) => {
+                let names = Namespace::parse(from).zip(Namespace::parse(to));
+                let (from, to) = names.ok_or_else(|| wrong("a name is empty"))?;
+                check_db(&to.db).map_err(wrong)?;
+                if to.collection.starts_with("system.") || from.collection.starts_with("system.") {
+                    return Err(wrong("a system collection keeps its name"));
+                }
+                self.collections.insert(from, to).is_some()
+            }
+            _ => return Err(wrong("a database becomes a database, a collection (db.name) a collection")),
+        };
+        if twice {
+            return Err(wrong(&format!("{from} is renamed twice")));
+        }
+        Ok(to)
+    }
+}
+
+impl Pattern {
+    fn takes(&self, ns: &Namespace) -> bool {
+        matches(self.db.as_bytes(), ns.db.as_bytes())
+            && matches(self.collection.as_bytes(), ns.collection.as_bytes())
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.db, self.collection)
+    }
+}
+
+fn pattern(text: &str) -> Result<Pattern> {
+    let (db, collection) = text.split_once('.').unwrap_or((text, "*"));
+    if db.is_empty() || collection.is_empty() {
+        return Err(mistyped(
+            "include",
+            text,
+            "expected a database, db.collection, or either with `*` in it",
+        ));
+    }
+    Ok(Pattern { db: db.to_owned(), collection: collection.to_owned() })
+}
+
+fn check_db(name: &str) -> Result<(), &'static str> {
+    match name {
+        "" => Err("a name is empty"),
+        "local" | "config" | "admin" => Err("nothing can be restored into a database of the server's own"),
+        _ if name.len() >= DB_MAX => Err("a database's name is shorter than 64 bytes"),
+        _ if name.contains(['/', '\\', ' ', '"', '$', '\0']) => {
+            Err("the name of a database has none of / \\ \" $ and no space")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn mistyped(option: &str, text: &str, why: impl fmt::Display) -> Error {
+    Error::new(Kind::Usage, format!("reading --{option} {text:?}"), why)
+}
+
+/// Whether a name matches, `*` for any run of bytes: on a mismatch the last `*` takes one byte more.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut last: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                last = Some((p, n));
+                p += 1;
+            }
+            Some(byte) if *byte == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((star, taken)) = last else { return false };
+                last = Some((star, taken + 1));
+                p = star + 1;
+                n = taken + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
