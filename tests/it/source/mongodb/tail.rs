@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use mongodb::bson::{Document, doc};
 use tidekeeper::error::Result;
 use tidekeeper::source::mongodb::oplog::entry::Entry;
 use tidekeeper::source::mongodb::oplog::tail::{Lost, Opened, Tail, newest, oldest, open_since};
@@ -95,17 +96,20 @@ async fn loses_nothing_when_dropped_at_any_await_while_others_write() {
 async fn misses_nothing_of_what_is_written_while_it_opens() {
     let (server, ground) = (MongoServer::start(&[]).await, Ground::new());
     insert(&server, 0, 10).await;
-    let mut writes = std::pin::pin!(async {
-        for n in 0.. {
-            insert(&server, 1000 + n, 1).await;
+    let client = server.client().await;
+    let write = async |collection: &str| {
+        let collection = client.database("shop").collection::<Document>(collection);
+        for id in 1000.. {
+            collection.insert_one(doc! { "_id": id }).await.expect("it is inserted");
         }
-    });
+    };
+    let mut writes = std::pin::pin!(async { tokio::join!(write("carts"), write("orders")) });
     let reads = async {
-        for round in 0..6 {
+        for round in 0..20 {
             let from = ground.head(&server).await;
             let mut tail = open(&ground, &server, from).await;
             let mut records = Vec::new();
-            while records.len() < 60 {
+            while records.len() < 150 {
                 records.extend(tail.next().await.expect("it is read"));
             }
             let to = records.last().expect("some").0;
@@ -117,10 +121,10 @@ async fn misses_nothing_of_what_is_written_while_it_opens() {
     let both = async {
         tokio::select! {
             () = reads => {}
-            () = &mut writes => unreachable!("it writes for ever"),
+            _ = &mut writes => unreachable!("it writes for ever"),
         }
     };
-    within("six times", LIMIT, both).await;
+    within("twenty times", LIMIT, both).await;
 }
 
 #[tokio::test]

@@ -196,6 +196,15 @@ fn life() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
+/// A session's steps, each with the number of its transaction, the last first.
+fn reversed(lives: Vec<Vec<Step>>) -> Vec<(i64, Step)> {
+    let numbered = (0..).zip(lives);
+    let mut steps: Vec<_> =
+        numbered.flat_map(|(n, life)| life.into_iter().map(move |step| (n, step))).collect();
+    steps.reverse();
+    steps
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -206,17 +215,7 @@ proptest! {
         picks in prop::collection::vec(any::<prop::sample::Index>(), 60),
         cut in 0..61usize,
     ) {
-        // Each session's steps, with the number of the transaction they belong to.
-        let mut queues: Vec<Vec<(i64, Step)>> = lives
-            .into_iter()
-            .map(|lives| {
-                let numbered = lives.into_iter().enumerate();
-                let mut steps: Vec<_> =
-                    numbered.flat_map(|(n, life)| life.into_iter().map(move |step| (n as i64, step))).collect();
-                steps.reverse();
-                steps
-            })
-            .collect();
+        let mut queues: Vec<_> = lives.into_iter().map(reversed).collect();
         let mut buffered: Vec<(Vec<i32>, u32)> = vec![(Vec::new(), 0); queues.len()];
         let (mut expected, mut found, mut next_id) = (Vec::new(), Vec::new(), 0);
         let mut assembler = Assembler::new(OpTime::ZERO);
