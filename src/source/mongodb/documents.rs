@@ -67,15 +67,24 @@ pub struct Loader<'a> {
     from: &'a BackupReader,
     task: &'a Task,
     workers: usize,
+    /// Whether the target can be told to leave empty timestamps as they are.
+    keeps_timestamps: bool,
     lanes: Arc<Semaphore>,
     weight: Arc<Semaphore>,
 }
 
 impl<'a> Loader<'a> {
-    /// With so many batches on their way at the same time.
-    pub fn new(link: &'a Link, from: &'a BackupReader, task: &'a Task, workers: usize) -> Self {
+    /// Into a server of this version, with so many batches on their way at the same time.
+    pub fn new(
+        link: &'a Link,
+        version: &str,
+        from: &'a BackupReader,
+        task: &'a Task,
+        workers: usize,
+    ) -> Self {
         let (lanes, weight) = (Semaphore::new(workers), Semaphore::new(ON_THEIR_WAY as usize));
-        Loader { link, from, task, workers, lanes: lanes.into(), weight: weight.into() }
+        let keeps_timestamps = keeps_timestamps(version);
+        Loader { link, from, task, workers, keeps_timestamps, lanes: lanes.into(), weight: weight.into() }
     }
 
     /// Brings all of it: large artifacts one after the other, several small ones beside.
@@ -101,7 +110,7 @@ impl<'a> Loader<'a> {
         let doing = format!("restoring the documents of {}", cargo.into);
         let reader = self.from.open(&cargo.artifact, self.task).await?;
         let workers = if cargo.in_order { 1 } else { self.workers };
-        let head = head(cargo);
+        let head = head(cargo, self.keeps_timestamps);
         batches(reader, self.task)
             .map(|batch| async {
                 let batch = batch?;
@@ -140,18 +149,32 @@ impl<'a> Loader<'a> {
 
 /// The command without its documents. Documents are as they were: neither a validator nor a server that fills in empty
 /// timestamps has a say. Most members must have them, so that no election loses some.
-fn head(cargo: &Cargo) -> Document {
+fn head(cargo: &Cargo, keeps_timestamps: bool) -> Document {
     let mut head = doc! {
         "insert": &cargo.into.collection,
         "ordered": false,
         "bypassDocumentValidation": true,
-        "bypassEmptyTsReplacement": true,
         "writeConcern": { "w": "majority" },
     };
+    if keeps_timestamps {
+        head.insert("bypassEmptyTsReplacement", true);
+    }
     if cargo.raw {
         head.insert("rawData", true);
     }
     head
+}
+
+/// Whether a server of this version knows `bypassEmptyTsReplacement`; others refuse a command that has it.
+pub fn keeps_timestamps(version: &str) -> bool {
+    let mut parts = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut part = || parts.next().unwrap_or(0);
+    match (part(), part(), part()) {
+        (5, 0, patch) => patch >= 29,
+        (6, 0, patch) => patch >= 17,
+        (7, 0, patch) => patch >= 13,
+        (major, ..) => major >= 8,
+    }
 }
 
 /// The command with its documents.

@@ -67,7 +67,8 @@ impl Performance<'_> {
     pub async fn run(&self) -> Result<(Restored, Outcome)> {
         let selection = self.spec.selection()?;
         let wanted = plan::wanted(self.blueprints, &selection);
-        let loader = Loader::new(self.link, self.from, self.task, self.spec.workers);
+        let version = &self.estate.server.version;
+        let loader = Loader::new(self.link, version, self.from, self.task, self.spec.workers);
         self.empty().await?;
         let mut omissions = self.never_brought(&selection);
         omissions.extend(self.create(&wanted).await?);
