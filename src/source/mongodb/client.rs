@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error as DriverError;
 use mongodb::options::{ClientOptions, Credential, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Database};
@@ -205,8 +205,10 @@ async fn oplog_id(link: &Link) -> Result<Option<String>> {
     let uuid = || {
         let first =
             reply.get_document("cursor").ok()?.get_array("firstBatch").ok()?.first()?.as_document()?;
-        let bytes = first.get_document("info").ok()?.get_binary_generic("uuid").ok()?;
-        Some(hex::encode(bytes))
+        match first.get_document("info").ok()?.get("uuid")? {
+            Bson::Binary(uuid) => Some(hex::encode(&uuid.bytes)),
+            _ => None,
+        }
     };
     Ok(uuid())
 }

@@ -174,21 +174,19 @@ async fn readable(link: &Link, found: &Survey) -> Vec<Finding> {
     let one_each: BTreeMap<&str, &Data> =
         data(found).map(|data| (data.namespace.db.as_str(), data)).collect();
     let count = one_each.len();
-    let asks = one_each.into_values().map(async |data| {
-        let find = rawdoc! {
-            "find": data.namespace.collection.as_str(), "projection": { "_id": 1 }, "limit": 1, "singleBatch": true,
-        };
-        let doing = format!("reading {}", data.namespace);
-        let read = cursor::all(link, &data.namespace.db, find).await?;
-        read.map_err(failing(doing)).map(drop)
-    });
-    let asks: Vec<_> = asks.collect();
-    let refused: Vec<Finding> = stream::iter(asks)
-        .buffer_unordered(AT_ONCE)
-        .filter_map(async |read| read.err().map(|error| denied(&error, "a backup fails on it")))
-        .collect()
-        .await;
+    let asks: Vec<_> = one_each.into_values().map(|data| read_one(link, data)).collect();
+    let answers: Vec<Result<()>> = stream::iter(asks).buffer_unordered(AT_ONCE).collect().await;
+    let errors = answers.into_iter().filter_map(Result::err);
+    let refused: Vec<Finding> = errors.map(|error| denied(&error, "a backup fails on it")).collect();
     if refused.is_empty() { vec![Finding::ok(format!("{count} databases can be read"))] } else { refused }
+}
+
+async fn read_one(link: &Link, data: &Data) -> Result<()> {
+    let find = rawdoc! {
+        "find": data.namespace.collection.as_str(), "projection": { "_id": 1 }, "limit": 1, "singleBatch": true,
+    };
+    let read = cursor::all(link, &data.namespace.db, find).await?;
+    read.map_err(failing(format!("reading {}", data.namespace))).map(drop)
 }
 
 async fn moment(

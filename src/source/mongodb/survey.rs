@@ -118,7 +118,8 @@ pub async fn survey(link: &Link, server: &Server) -> Result<Survey> {
     let Survey { collections, omissions } = survey;
     let ask = |collection| detail(link, server, collection);
     let detailed = stream::iter(collections.into_iter().map(ask)).buffer_unordered(AT_ONCE);
-    let mut collections: Vec<Collection> = detailed.try_filter_map(async |one| Ok(one)).try_collect().await?;
+    let detailed: Vec<Option<Collection>> = detailed.try_collect().await?;
+    let mut collections: Vec<Collection> = detailed.into_iter().flatten().collect();
     collections.sort_by(|a, b| a.namespace.cmp(&b.namespace));
     Ok(Survey { collections, omissions })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mongodb::Client;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Decimal128, Document, Timestamp, doc};
 use serde_json::{Value, json};
 use tidekeeper::error::Kind;
 use tidekeeper::source::mongodb::config::Password;
@@ -90,6 +90,9 @@ async fn everything_is_in_as_the_stock_tools_lay_it_out() {
         let metadata: Value = serde_json::from_slice(&metadata).expect("it is JSON");
         assert_eq!(metadata["collectionName"], *name);
     }
+    let capped = stage.documents(&backup, "shop/cap.bson").await;
+    let order: Vec<i32> = capped.iter().filter_map(|document| document.get_i32("_id").ok()).collect();
+    assert_eq!(order, (0..50).collect::<Vec<_>>(), "a capped collection keeps the order in which they came");
     assert!(backup.artifact("shop/view.bson").is_err(), "a view has no documents");
     assert!(!backup.manifest.artifacts.iter().any(|artifact| artifact.name.starts_with("local/")));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it is text");
@@ -125,7 +128,9 @@ async fn it_is_of_one_moment_with_its_oplog() {
     assert_eq!(fact(facts, "consistency"), "fuzzy", "this server heeds no atClusterTime");
     let exact_at = optime(fact(facts, "exact_at"));
     assert_eq!(backup.manifest.log_position, Some(exact_at.position()));
-    assert!(backup.manifest.timeline.is_some());
+    let identity = backup.manifest.timeline.clone().expect("the log has a name");
+    assert_ne!(identity, "secantus", "every server of this make has a set of this name");
+    assert!(identity.len() == 32 && identity.bytes().all(|digit| digit.is_ascii_hexdigit()), "{identity}");
     let consistency = capture.consistency.expect("it is told");
     assert_eq!(consistency.level, Level::LogBounded);
     assert_eq!(consistency.to, Some(exact_at.moment()));
@@ -192,6 +197,59 @@ async fn a_dump_under_writes_and_its_oplog_are_a_prefix_of_them() {
     let entry = clock.find_one(doc! { "ts": mongodb::bson::Timestamp::from(end) }).await.expect("it is read");
     let entry = entry.expect("the last entry is there");
     assert_eq!(entry.get_document("o").and_then(|o| o.get_i32("_id")).ok(), Some(last), "{entry:?}");
+}
+
+/// What this server keeps of it comes back as it keeps it: compared byte for byte.
+#[tokio::test]
+async fn odd_documents_pass_as_they_are() {
+    let (stage, server) = (Stage::new(), MongoServer::start(&[]).await);
+    let client = server.client().await;
+    let mut deep = doc! { "end": true };
+    for _ in 0..90 {
+        deep = doc! { "d": deep };
+    }
+    let largest = (16 << 20) - doc! { "_id": 0, "text": "" }.to_vec().expect("it is BSON").len();
+    let documents = vec![
+        doc! { "_id": 1, "nul": "a\0b", "": "no name", "$x": 1, "a.b": 2, "min": Bson::MinKey, "max": Bson::MaxKey },
+        doc! { "_id": 2, "decimal": "-1.2300E-6000".parse::<Decimal128>().expect("a decimal"), "nan": f64::NAN },
+        doc! { "_id": 3, "deep": deep, "zero": -0.0, "stamp": Timestamp { time: 0, increment: 0 } },
+    ];
+    client.database("odd").collection("docs").insert_many(documents).await.expect("they are inserted");
+    for id in 0..3 {
+        let large = doc! { "_id": id, "text": "x".repeat(largest) };
+        client.database("odd").collection("large").insert_one(large).await.expect("it is inserted");
+    }
+    let (_, backup) = stage.back_up(&server.settings(), USUAL).await.expect("it is backed up");
+    for (name, count) in [("docs", 3), ("large", 3)] {
+        let documents = stage.documents(&backup, &format!("odd/{name}.bson")).await;
+        let mut documents: Vec<_> = documents.iter().map(|document| document.as_bytes().to_vec()).collect();
+        documents.sort();
+        assert_eq!(documents.len(), count);
+        assert!(documents == held(&client, "odd", name).await, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_small_spool_and_many_collections_do_not_wait_for_each_other() {
+    let (stage, server) = (Stage::with_spool(16 << 20), MongoServer::start(&[]).await);
+    let client = server.client().await;
+    for n in 0..40 {
+        let collection = client.database("many").collection(&format!("c{n}"));
+        collection.insert_many(numbered(n..n + 3, 10)).await.expect("they are inserted");
+    }
+    client.database("many").collection("big").insert_many(numbered(0..3000, 1024)).await.expect("inserted");
+    let (capture, backup) = stage.back_up(&server.settings(), 256 << 10).await.expect("it is backed up");
+    for n in 0..40 {
+        assert_eq!(capture.contents.namespaces[&format!("many.c{n}")].items, 3);
+    }
+    let mut ids: Vec<i32> = stage
+        .documents(&backup, "many/big.bson")
+        .await
+        .iter()
+        .filter_map(|document| document.get_i32("_id").ok())
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..3000).collect::<Vec<_>>(), "read in ranges, each document once");
 }
 
 #[tokio::test]

@@ -30,9 +30,13 @@ pub struct Stage {
 
 impl Stage {
     pub fn new() -> Self {
+        Stage::with_spool(Limits::default().spool_max)
+    }
+
+    pub fn with_spool(spool_max: u64) -> Self {
         let clock = SystemClock::shared();
         let spool = tempfile::tempdir().expect("a temporary folder");
-        let limits = Limits { spool_dir: spool.path().to_owned(), ..Limits::default() };
+        let limits = Limits { spool_dir: spool.path().to_owned(), spool_max, ..Limits::default() };
         let task = Task {
             run: "test".into(),
             clock: clock.clone(),
