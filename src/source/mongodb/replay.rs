@@ -1,9 +1,9 @@
 //! Applies a log to a target: whole units, filtered and renamed, many operations in each command.
 //!
-//! Reading and deciding ([`route`]) go ahead of applying by one window. A window ends before a command of the log. Inside one, writes of
-//! different documents are independent, because no unique index stands until the end: they go in parallel lanes. How a
-//! window is applied is for the target to say: by `applyOps` where it grants that ([`apply_ops`]), else by bulk writes
-//! ([`bulk`]). Each says what documents are to be, so what is sent twice does the same twice.
+//! Reading and deciding ([`route`]) go ahead of applying by one window. A window ends before a command of the log. Inside
+//! one, writes of different documents are independent, because no unique index stands until the end: they go in parallel
+//! lanes. How a window is applied is for the target to say: by `applyOps` where it grants that ([`apply_ops`]), else by
+//! bulk writes ([`bulk`]). Each says what documents are to be, so what is sent twice does the same twice.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use self::bulk::Bulk;
 use self::route::{Command, Router, Split, Step, Tally, Write};
-use self::shapes::Shapes;
+use self::shapes::{Shape, Shapes};
 use self::wire::Wire;
 use super::client::Link;
 use super::indexes::Catalogue;
@@ -255,17 +255,18 @@ impl Applier<'_> {
             if !shapes.contains_key(&write.ns) {
                 shapes.insert(write.ns.clone(), self.shapes.of(self.wire, &write.ns).await?);
             }
+            if shapes.get(&write.ns) == Some(&Shape::Missing) && write.change.makes_documents() {
+                self.shapes.make(self.wire, &write.ns).await?;
+                shapes.insert(write.ns.clone(), Shape::Plain);
+            }
         }
         if self.by_apply_ops && apply_ops::understands(&writes)? {
-            let known = &mut self.shapes;
-            if apply_ops::apply(self.wire, &writes, known, &shapes, self.tolerate_until).await? {
+            if apply_ops::apply(self.wire, &writes, &shapes, self.tolerate_until).await? {
                 return Ok(());
             }
             self.by_apply_ops = false;
         }
-        self.bulk.apply(writes, &shapes).await?;
-        shapes.keys().for_each(|ns| self.shapes.exists(ns));
-        Ok(())
+        self.bulk.apply(writes, &shapes).await
     }
 }
 

@@ -127,6 +127,9 @@ impl Selection {
         if to.contains('=') {
             return Err(wrong("it has more than one `=`: a name with one in it cannot be renamed"));
         }
+        if from.is_empty() {
+            return Err(wrong("a name is empty"));
+        }
         if from == to {
             return Err(wrong("both sides are the same"));
         }

@@ -1,7 +1,7 @@
 //! Writes by `applyOps`, as a mongod's own secondaries apply them: nothing is read, differences are applied by the server.
 //!
-//! Without commands in it the server takes no lock that would keep others out, so several go at once. One that is sent twice does the
-//! same twice: an insert of what is there replaces it, a difference says what values are to be.
+//! Without commands in it the server takes no lock that would keep others out, so several go at once. One that is sent
+//! twice does the same twice: an insert of what is there replaces it, a difference says what values are to be.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -19,7 +19,7 @@ use super::bulk::LANES;
 use super::compose::{Composer, TRUE, kind};
 use super::key::canonical;
 use super::route::{Change, Write, shown};
-use super::shapes::{Shape, Shapes, encoded};
+use super::shapes::{Shape, encoded};
 use super::update::{self, Form};
 use super::wire::Wire;
 use crate::error::{Error, Kind, Result};
@@ -58,38 +58,20 @@ pub fn understands(writes: &[Write]) -> Result<bool> {
 pub async fn apply(
     wire: &Wire<'_>,
     writes: &[Write],
-    shapes: &mut Shapes,
-    kinds: &HashMap<Arc<Namespace>, Shape>,
+    shapes: &HashMap<Arc<Namespace>, Shape>,
     tolerate_until: OpTime,
 ) -> Result<bool> {
-    for (ns, shape) in kinds {
-        if *shape == Shape::Missing {
-            create(wire, ns).await?;
-            shapes.exists(ns);
-        }
-    }
     let mut lanes: [Vec<&Write>; LANES] = Default::default();
     for write in writes {
         let mut hasher = DefaultHasher::new();
         write.ns.hash(&mut hasher);
-        if !matches!(kinds.get(&write.ns), Some(Shape::Capped | Shape::Collated)) {
+        if !matches!(shapes.get(&write.ns), Some(Shape::Capped | Shape::Collated)) {
             canonical(write.id.value()).hash(&mut hasher);
         }
         lanes[hasher.finish() as usize % LANES].push(write);
     }
     let lanes = lanes.iter().map(|lane| apply_lane(wire, lane, tolerate_until));
     Ok(try_join_all(lanes).await?.into_iter().all(|granted| granted))
-}
-
-/// Not every server logs that a collection was made by its first document.
-async fn create(wire: &Wire<'_>, ns: &Namespace) -> Result<()> {
-    let command = encoded(&doc! { "create": &ns.collection })?;
-    match wire.attempt(&ns.db, &command, "create").await? {
-        Err(error) if code_of(&error) != Some(code::NAMESPACE_EXISTS) => {
-            Err(failed(format!("creating {ns}"), error))
-        }
-        _ => Ok(()),
-    }
 }
 
 async fn apply_lane(wire: &Wire<'_>, lane: &[&Write], tolerate_until: OpTime) -> Result<bool> {
@@ -157,8 +139,8 @@ fn operation(out: &mut Composer, write: &Write) {
     }
 }
 
-/// A change of a document that is not there is refused, and the others of the command are done. Where the data may be newer than the
-/// log, that document went by a later entry.
+/// A change of a document that is not there is refused, and the others of the command are done. Where the data may be newer
+/// than the log, that document went by a later entry.
 fn excuse(sent: &[&Write], error: DriverError, tolerate_until: OpTime) -> Result<()> {
     let results = error.server_response().map(|reply| results(reply)).unwrap_or_default();
     let tolerable = |write: &Write| matches!(write.change, Change::Patch(_)) && write.at <= tolerate_until;

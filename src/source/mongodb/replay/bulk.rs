@@ -1,7 +1,8 @@
 //! Writes by the commands that every server has: per document one replacement or one deletion, many of them in each command.
 //!
-//! What a window does to a document is folded first. Where it changes a document that it does not bring along, the target's is read, many
-//! at once, and replaced. All that is sent says what documents are to be, not how they change: sent twice, it does the same.
+//! What a window does to a document is folded first. Where it changes a document that it does not bring along, the target's
+//! is read, many at once, and replaced. All that is sent says what documents are to be, not how they change: sent twice, it
+//! does the same.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -1,9 +1,10 @@
 //! The difference that an update of version 2 logs, applied to a document.
 //!
-//! `{d: {gone: false}, u: {changed: value}, i: {new: value}, s<field>: {..}}`; of an array `{a: true, l: length, u<n>: value, s<n>: {..}}`;
-//! of a time series' columns also `b: {field: {o: offset, d: bytes from there on}}`. Where the order of fields is concerned: what changed
-//! stays in its place, what is new goes to the end. A part that meets a value of another type than it was made for is passed
-//! over: then the document is newer than the difference, and a later entry of the log says what the value is.
+//! `{d: {gone: false}, u: {changed: value}, i: {new: value}, s<field>: {..}}`; of an array `{a: true, l: length, u<n>:
+//! value, s<n>: {..}}`; of a time series' columns also `b: {field: {o: offset, d: bytes from there on}}`. Where the order
+//! of fields is concerned: what changed stays in its place, what is new goes to the end. A part that meets a value of
+//! another type than it was made for is passed over: then the document is newer than the difference, and a later entry of
+//! the log says what the value is.
 
 use std::collections::{HashMap, HashSet};
 

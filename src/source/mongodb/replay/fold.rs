@@ -33,8 +33,8 @@ pub struct Folded {
     pub id: Id,
     /// What becomes of it.
     pub outcome: Outcome,
-    /// Whether the old document must go before the new one comes: because its `_id` is the same by value only (1 and 1.0), or because
-    /// a replacement cannot hold it.
+    /// Whether the old document must go before the new one comes: because its `_id` is the same by value only (1 and 1.0),
+    /// or because a replacement cannot hold it.
     pub renewed: bool,
 }
 
@@ -46,8 +46,8 @@ pub struct Fold {
 }
 
 impl Fold {
-    /// Takes the next write. Up to `tolerate_until` the data may be newer than the log: what then does not fit is made good by later
-    /// entries.
+    /// Takes the next write. Up to `tolerate_until` the data may be newer than the log: what then does not fit is made good
+    /// by later entries.
     ///
     /// # Errors
     /// `Damaged` for a change of a document that is gone.

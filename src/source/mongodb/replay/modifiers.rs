@@ -1,4 +1,5 @@
-//! Updates that name what they change by path: the `$set` and `$unset` of version 1, and the description that compatible servers log.
+//! Updates that name what they change by path: the `$set` and `$unset` of version 1, and the description that compatible
+//! servers log.
 //!
 //! Whether a number in a path is a place in an array or a field's name is for the document to say.
 

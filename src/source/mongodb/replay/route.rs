@@ -74,6 +74,11 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whether there is a document afterwards, even if there was none.
+    pub fn makes_documents(&self) -> bool {
+        matches!(self, Change::Insert(_) | Change::Replace(_))
+    }
+
     fn size(&self) -> usize {
         match self {
             Change::Insert(bytes) | Change::Replace(bytes) | Change::Patch(bytes) => bytes.len(),
@@ -295,30 +300,32 @@ impl<'a> Router<'a> {
             self.catalogue.edit(&target, name, &entry.o)?;
             return Ok(Taken::Steps(Vec::new()));
         }
+        let owner = series(&target);
         let act = match name {
             "create" => {
-                let series = series(&target);
                 self.catalogue.drop_collection(&target);
-                self.expiry(&series, &entry.o)?;
-                Act::Create(series.clone(), self.create(&source, &series, &entry.o)?)
+                self.expiry(&owner, &entry.o)?;
+                let create = self.create(&source, &owner, &entry.o)?;
+                Act::Create(owner, create)
             }
             "drop" => {
                 self.catalogue.drop_collection(&target);
-                self.catalogue.drop_collection(&series(&target));
-                Act::Drop(series(&target))
+                self.catalogue.drop_collection(&owner);
+                Act::Drop(owner)
             }
             "convertToCapped" => {
-                Act::Modify((*target).clone(), renamed(&entry.o, name, &target.collection, &[])?)
+                let convert = renamed(&entry.o, name, &owner.collection, &[])?;
+                Act::Modify(owner, convert)
             }
             _ => {
                 self.catalogue.edit(&target, name, &entry.o)?;
-                self.expiry(&series(&target), &entry.o)?;
-                let options = renamed(&entry.o, name, &target.collection, &["index", "expireAfterSeconds"])?;
+                self.expiry(&owner, &entry.o)?;
+                let options = renamed(&entry.o, name, &owner.collection, &["index", "expireAfterSeconds"])?;
                 if raw::elements(&options).count() == 1 {
                     self.tally.commands += 1;
                     return Ok(Taken::Steps(Vec::new()));
                 }
-                Act::Modify((*target).clone(), options)
+                Act::Modify(owner, options)
             }
         };
         Ok(self.act(at, act))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 
+use super::super::failure::{code, code_of, failed};
 use super::super::namespace::Namespace;
 use super::wire::Wire;
 use crate::error::{Error, Kind, Result};
@@ -51,13 +52,21 @@ impl Shapes {
         self.known.retain(|ns, _| ns.db != db);
     }
 
-    /// It has been written to: if it was missing, it is a plain one now.
-    pub fn exists(&mut self, ns: &Arc<Namespace>) {
-        self.known.entry(ns.clone()).and_modify(|shape| {
-            if *shape == Shape::Missing {
-                *shape = Shape::Plain;
+    /// Makes a collection that is missing. Not every server logs that one was made by its first document, and if that is
+    /// deleted in the same window, nothing else would make it.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn make(&mut self, wire: &Wire<'_>, ns: &Arc<Namespace>) -> Result<()> {
+        let command = encoded(&doc! { "create": &ns.collection })?;
+        match wire.attempt(&ns.db, &command, "create").await? {
+            Err(error) if code_of(&error) != Some(code::NAMESPACE_EXISTS) => {
+                return Err(failed(format!("creating {ns}"), error));
             }
-        });
+            _ => {}
+        }
+        self.known.insert(ns.clone(), Shape::Plain);
+        Ok(())
     }
 }
 
