@@ -1,17 +1,22 @@
 //! Documents into collections: cut out of the artifact, gathered into large `insert` commands, never decoded.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::options::{ReadPreference, SelectionCriteria};
 use tokio::sync::Semaphore;
 
 use super::client::Link;
-use super::failure::code;
+use super::cursor::Cursor;
+use super::failure::{code, failing};
 use super::namespace::Namespace;
-use super::raw::Documents;
+use super::preflight::number;
+use super::raw::{self, Documents};
+use super::replay::compose::{Composer, TRUE, kind};
 use super::steady;
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
@@ -67,15 +72,24 @@ pub struct Loader<'a> {
     from: &'a BackupReader,
     task: &'a Task,
     workers: usize,
+    /// Whether the target can be told to leave empty timestamps as they are.
+    keeps_timestamps: bool,
     lanes: Arc<Semaphore>,
     weight: Arc<Semaphore>,
 }
 
 impl<'a> Loader<'a> {
-    /// With so many batches on their way at the same time.
-    pub fn new(link: &'a Link, from: &'a BackupReader, task: &'a Task, workers: usize) -> Self {
+    /// Into a server of this version, with so many batches on their way at the same time.
+    pub fn new(
+        link: &'a Link,
+        version: &str,
+        from: &'a BackupReader,
+        task: &'a Task,
+        workers: usize,
+    ) -> Self {
         let (lanes, weight) = (Semaphore::new(workers), Semaphore::new(ON_THEIR_WAY as usize));
-        Loader { link, from, task, workers, lanes: lanes.into(), weight: weight.into() }
+        let keeps_timestamps = keeps_timestamps(version);
+        Loader { link, from, task, workers, keeps_timestamps, lanes: lanes.into(), weight: weight.into() }
     }
 
     /// Brings all of it: large artifacts one after the other, several small ones beside.
@@ -101,7 +115,7 @@ impl<'a> Loader<'a> {
         let doing = format!("restoring the documents of {}", cargo.into);
         let reader = self.from.open(&cargo.artifact, self.task).await?;
         let workers = if cargo.in_order { 1 } else { self.workers };
-        let head = head(cargo);
+        let head = head(cargo, self.keeps_timestamps);
         batches(reader, self.task)
             .map(|batch| async {
                 let batch = batch?;
@@ -131,27 +145,90 @@ impl<'a> Loader<'a> {
         let answer = steady::send(self.link, &cargo.into.db, doing, BATCH_LIMIT, self.task, command).await?;
         let again = answer.again;
         let reply = answer.expect_done(doing)?;
-        let loaded = judge(&reply, batch, again)?;
+        let (loaded, there) = judge(&reply, batch, again)?;
+        if !there.is_empty() {
+            self.compare(cargo, &there).await?;
+        }
         self.task.progress.add_bytes(batch.bytes as u64);
         self.task.progress.add_items(loaded.documents);
         Ok(loaded)
     }
+
+    /// Documents that are there already may be of a restore that was killed: what it had sent by then, the server still does.
+    /// Others are somebody else's.
+    async fn compare(&self, cargo: &Cargo, expected: &[&Bytes]) -> Result<()> {
+        let doing = "looking whose documents are there already";
+        let (command, db) = (find(cargo, expected)?, &cargo.into.db);
+        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+        let mut missing: HashSet<&[u8]> = expected.iter().map(|document| &***document).collect();
+        let reading = async {
+            let opened = Cursor::open(self.link, db, command, 1000, primary).await;
+            let mut cursor = opened.map_err(failing(doing))?;
+            while let Some(batch) = cursor.next().await.map_err(failing(doing))? {
+                for document in batch.documents()? {
+                    missing.remove(document?);
+                }
+            }
+            Ok(())
+        };
+        self.task.guard(reading).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let why = format!("{} has other documents under {} of these _id", cargo.into, missing.len());
+        Err(Error::new(Kind::Conflict, "inserting a batch", why)
+            .hint("somebody else writes to the target: stop them, and restore again with drop=true"))
+    }
+}
+
+/// The command that reads these documents back.
+fn find(cargo: &Cargo, documents: &[&Bytes]) -> Result<RawDocumentBuf> {
+    let mut command = Composer::new();
+    command.text(b"find", &cargo.into.collection);
+    if cargo.raw {
+        command.element(b"rawData", TRUE);
+    }
+    for (kind, name) in [(kind::DOCUMENT, "filter"), (kind::DOCUMENT, "_id"), (kind::ARRAY, "$in")] {
+        command.open(kind, name.as_bytes());
+    }
+    for (n, document) in documents.iter().enumerate() {
+        if let Some(id) = raw::field(document, "_id")? {
+            command.element(n.to_string().as_bytes(), id);
+        }
+    }
+    (0..3).for_each(|_| command.close());
+    RawDocumentBuf::from_bytes(command.finish().to_vec())
+        .map_err(|cause| Error::new(Kind::Internal, "asking for documents", cause))
 }
 
 /// The command without its documents. Documents are as they were: neither a validator nor a server that fills in empty
 /// timestamps has a say. Most members must have them, so that no election loses some.
-fn head(cargo: &Cargo) -> Document {
+fn head(cargo: &Cargo, keeps_timestamps: bool) -> Document {
     let mut head = doc! {
         "insert": &cargo.into.collection,
         "ordered": false,
         "bypassDocumentValidation": true,
-        "bypassEmptyTsReplacement": true,
         "writeConcern": { "w": "majority" },
     };
+    if keeps_timestamps {
+        head.insert("bypassEmptyTsReplacement", true);
+    }
     if cargo.raw {
         head.insert("rawData", true);
     }
     head
+}
+
+/// Whether a server of this version knows `bypassEmptyTsReplacement`; others refuse a command that has it.
+pub fn keeps_timestamps(version: &str) -> bool {
+    let mut parts = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut part = || parts.next().unwrap_or(0);
+    match (part(), part(), part()) {
+        (5, 0, patch) => patch >= 29,
+        (6, 0, patch) => patch >= 17,
+        (7, 0, patch) => patch >= 13,
+        (major, ..) => major >= 8,
+    }
 }
 
 /// The command with its documents.
@@ -249,8 +326,10 @@ impl Rest<'_> {
     }
 }
 
-/// What the reply to an `insert` says. A key that is there already is our own doing when the batch was sent before.
-fn judge(reply: &Document, batch: &Batch, again: bool) -> Result<Loaded> {
+/// What the reply to an `insert` says, and which documents were there already. When the batch was sent before, that is our own
+/// doing.
+fn judge<'a>(reply: &Document, batch: &'a Batch, again: bool) -> Result<(Loaded, Vec<&'a Bytes>)> {
+    let mut there = Vec::new();
     let mut loaded =
         Loaded { documents: batch.documents.len() as u64, bytes: batch.bytes as u64, refused: None };
     let none = Vec::new();
@@ -260,9 +339,9 @@ fn judge(reply: &Document, batch: &Batch, again: bool) -> Result<Loaded> {
         match error.get_i32("code") {
             Ok(code::DUPLICATE_KEY) if again => {}
             Ok(code::DUPLICATE_KEY) => {
-                return Err(Error::new(Kind::Conflict, "inserting a batch", why).hint(
-                    "somebody else writes to the target: stop them, and restore again with drop=true",
-                ));
+                let index = error.get("index").and_then(number).and_then(|index| usize::try_from(index).ok());
+                let document = index.and_then(|index| batch.documents.get(index));
+                there.push(document.ok_or_else(|| Error::new(Kind::Protocol, "inserting a batch", why))?);
             }
             _ => {
                 loaded.documents -= 1;
@@ -276,5 +355,5 @@ fn judge(reply: &Document, batch: &Batch, again: bool) -> Result<Loaded> {
         return Err(Error::new(Kind::Unready, "inserting a batch", why)
             .hint("look whether most members of the replica set are up and follow"));
     }
-    Ok(loaded)
+    Ok((loaded, there))
 }

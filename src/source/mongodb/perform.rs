@@ -67,7 +67,8 @@ impl Performance<'_> {
     pub async fn run(&self) -> Result<(Restored, Outcome)> {
         let selection = self.spec.selection()?;
         let wanted = plan::wanted(self.blueprints, &selection);
-        let loader = Loader::new(self.link, self.from, self.task, self.spec.workers);
+        let version = &self.estate.server.version;
+        let loader = Loader::new(self.link, version, self.from, self.task, self.spec.workers);
         self.empty().await?;
         let mut omissions = self.never_brought(&selection);
         omissions.extend(self.create(&wanted).await?);
@@ -115,10 +116,7 @@ impl Performance<'_> {
         self.task.step("create");
         let (views, tables): (Vec<_>, Vec<_>) =
             wanted.iter().partition(|one| one.blueprint.shape == Shape::View);
-        let creating: Vec<_> = tables
-            .iter()
-            .map(|one| collections::create(self.link, one.blueprint, &one.target, self.task))
-            .collect();
+        let creating: Vec<_> = tables.iter().map(|one| self.create_table(one)).collect();
         stream::iter(creating).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         let mut omissions = Vec::new();
         for one in views {
@@ -132,6 +130,17 @@ impl Performance<'_> {
             }
         }
         Ok(omissions)
+    }
+
+    /// What a restore that was killed had sent may have made one after it was dropped.
+    async fn create_table(&self, one: &Wanted<'_>) -> Result<()> {
+        match collections::create(self.link, one.blueprint, &one.target, self.task).await {
+            Err(error) if error.kind() == Kind::Conflict && self.spec.drop => {
+                collections::drop(self.link, &one.target, self.task).await?;
+                collections::create(self.link, one.blueprint, &one.target, self.task).await
+            }
+            created => created,
+        }
     }
 
     async fn documents(
