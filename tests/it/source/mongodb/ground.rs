@@ -27,7 +27,7 @@ pub struct Ground {
     pub clock: SharedClock,
     pub vault: Vault,
     pub task: Task,
-    _spool: TempDir,
+    pub _spool: TempDir,
 }
 
 impl Ground {
