@@ -136,8 +136,14 @@ impl Writer {
     }
 
     /// One change of some kind.
+    ///
+    /// The server makes a collection for an update that finds nothing, and does not log that. So it is made before, which is
+    /// refused if it is there.
     pub async fn step(&mut self) {
         let (db, name) = NAMES[self.dice.roll(3) as usize];
+        for (db, name) in NAMES {
+            drop(self.client.database(db).create_collection(name).await);
+        }
         match self.dice.roll(40) {
             0..=24 => self.write(db, name).await,
             25..=28 => self.transaction().await,
