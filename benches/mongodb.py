@@ -244,9 +244,14 @@ class Bench(common.Bench):
             daemon.wait()
 
     def wait_for(self, config, condition, limit=300):
+        """Until the timeline is as it should be; before its first record there is none."""
+        command = [self.binary, "--config", str(config), "--json", "timeline", "mongo-main"]
         began = time.perf_counter()
-        while not condition(json.loads(self.tk(config, "timeline", "mongo-main")["out"])):
-            assert time.perf_counter() - began < limit, "the log is not followed"
+        while True:
+            looked = subprocess.run(command, capture_output=True, text=True)
+            if looked.returncode == 0 and condition(json.loads(looked.stdout)):
+                return
+            assert time.perf_counter() - began < limit, f"the log is not followed: {looked.stdout}"
             time.sleep(0.5)
 
     def memory(self):

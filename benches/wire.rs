@@ -1,9 +1,10 @@
 //! The wire double as a program, and the barest client of any server, for `benches/mongodb.py`.
 //!
 //! `wire serve [--port N] [--rtt 1ms] [--collection DB.NAME:BYTES:DOCSIZE[:long]].. [--small N:DOCUMENTS] [--no-apply-ops]
-//! [--no-snapshots]` says `listening on URI` and serves until it is killed. `wire ask HOST:PORT DB COMMAND FIELDS` sends
-//! a command with the fields of a JSON document and prints the reply; `wire scan HOST:PORT PARALLEL DB.NAME..` reads collections and throws them away; `wire fill HOST:PORT
-//! DB.NAME:BYTES:DOCSIZE..` inserts documents.
+//! [--no-snapshots]` says `listening on URI` and serves until it is killed.
+//! `wire ask HOST:PORT DB COMMAND FIELDS` sends a command with the fields of a JSON document and prints the reply.
+//! `wire scan HOST:PORT PARALLEL DB.NAME..` reads collections and throws them away.
+//! `wire fill HOST:PORT DB.NAME:BYTES:DOCSIZE..` inserts documents.
 #![allow(missing_docs)]
 
 #[path = "wire/double.rs"]

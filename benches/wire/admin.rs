@@ -92,9 +92,12 @@ impl Shared {
 
     fn status(&self) -> Document {
         let op_time = doc! { "ts": self.now(), "t": 1_i64 };
+        let member = doc! {
+            "_id": 0, "name": self.host(), "state": 1, "stateStr": "PRIMARY", "self": true,
+            "optime": op_time.clone(),
+        };
         doc! {
-            "set": SET, "myState": 1, "term": 1_i64,
-            "members": [{ "_id": 0, "name": self.host(), "state": 1, "stateStr": "PRIMARY", "self": true, "optime": op_time.clone() }],
+            "set": SET, "myState": 1, "term": 1_i64, "members": [member],
             "optimes": { "lastCommittedOpTime": op_time.clone(), "appliedOpTime": op_time },
         }
     }
