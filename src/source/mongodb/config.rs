@@ -2,7 +2,7 @@
 //!
 //! ```yaml
 //! mongodb:
-//!   uri: mongodb://db-0.prod.svc:27017,db-1.prod.svc:27017/?replicaSet=rs0    # or mongodb+srv://; TLS and the like are its options
+//!   uri: mongodb://db-0.prod.svc:27017,db-1.prod.svc:27017/?replicaSet=rs0    # or mongodb+srv://; TLS is an option of it
 //!   username: backup                       # instead of in the uri
 //!   password_file: /run/secrets/mongodb    # or password: ${MONGODB_PASSWORD}; the file is read anew for each client
 //!   timeline: true                         # follow the oplog, so that any second can be restored

@@ -27,11 +27,7 @@ pub struct Ground {
     pub clock: SharedClock,
     pub vault: Vault,
     pub task: Task,
-<<<<<<< HEAD
     pub spool: TempDir,
-=======
-    pub _spool: TempDir,
->>>>>>> replay
 }
 
 impl Ground {
