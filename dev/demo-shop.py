@@ -22,22 +22,22 @@ def orders(first, count):
 
 def load(shop):
     """Orders with an index, users with a validator, and a report over them."""
-    shop.orders.insert_many(list(orders(0, 5_000)))
+    shop.orders.insert_many(list(orders(0, 1_500)))
     shop.orders.create_index([("city", 1), ("cents", -1)], name="by_city")
     shop.create_collection("users", validator={"$jsonSchema": {"required": ["mail"]}})
-    shop.users.insert_many([{"_id": n, "mail": f"user{n}@example.org"} for n in range(500)])
+    shop.users.insert_many([{"_id": n, "mail": f"user{n}@example.org"} for n in range(200)])
     shop.create_collection("sales", viewOn="orders", pipeline=[{"$group": {"_id": "$city", "cents": {"$sum": "$cents"}}}])
-    return "5,000 orders with an index, 500 users with a validator, a view"
+    return "1,500 orders with an index, 200 users with a validator, a view"
 
 
 def sell(shop):
     """More of everything, after the dump: only the oplog has it."""
     first = shop.orders.count_documents({})
-    shop.orders.insert_many(list(orders(first, 700)))
-    shop.orders.update_many({"_id": {"$lt": 300}}, {"$set": {"state": "sent"}, "$push": {"items": {"sku": 1, "n": 2}}})
-    shop.orders.delete_many({"_id": {"$gte": 4_900, "$lt": 5_000}})
+    shop.orders.insert_many(list(orders(first, 300)))
+    shop.orders.update_many({"_id": {"$lt": 100}}, {"$set": {"state": "sent"}, "$push": {"items": {"sku": 1, "n": 2}}})
+    shop.orders.delete_many({"_id": {"$gte": 1_450, "$lt": 1_500}})
     shop.users.update_one({"_id": 7}, {"$set": {"name": "Seven"}})
-    return "700 orders came in, 300 were sent, 100 cancelled, a user changed a name: after the dump, so only the oplog has it"
+    return "300 orders came in, 100 were sent, 50 cancelled, a user changed a name: after the dump, so only the oplog has it"
 
 
 def accident(shop):
