@@ -18,7 +18,7 @@ impl Shared {
             let applied = self.apply(operation);
             results.push(Bson::Boolean(applied.is_ok()));
             if let Err(mut refusal) = applied {
-                refusal.more = doc! { "applied": results.len() as i32, "results": results };
+                *refusal.more = doc! { "applied": results.len() as i32, "results": results };
                 return Err(refusal);
             }
         }

@@ -12,12 +12,12 @@ pub struct Refusal {
     name: &'static str,
     message: String,
     /// What else the reply says.
-    pub more: Document,
+    pub more: Box<Document>,
 }
 
 impl Refusal {
     fn new(code: i32, name: &'static str, message: impl ToString) -> Self {
-        Refusal { code, name, message: message.to_string(), more: Document::new() }
+        Refusal { code, name, message: message.to_string(), more: Box::default() }
     }
 
     /// Nothing that this server understands.
@@ -72,7 +72,7 @@ impl Refusal {
     /// The reply.
     pub fn document(&self) -> Document {
         let mut reply = doc! { "ok": 0.0, "errmsg": &self.message, "code": self.code, "codeName": self.name };
-        reply.extend(self.more.clone());
+        reply.extend(*self.more.clone());
         reply
     }
 }

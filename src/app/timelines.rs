@@ -113,7 +113,10 @@ pub struct Ended {
 /// Timelines that were listed a moment ago, in short: status and metrics are asked for often, and a month of segments is
 /// some forty pages of a listing. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Listed(Arc<Mutex<BTreeMap<SourceName, (Duration, Vec<Timeline>)>>>);
+pub(super) struct Listed(Arc<Mutex<Lately>>);
+
+/// When, by the monotonic clock, and what.
+type Lately = BTreeMap<SourceName, (Duration, Vec<Timeline>)>;
 
 /// For how long.
 const FRESH: Duration = Duration::from_secs(20);

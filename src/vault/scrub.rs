@@ -77,11 +77,16 @@ impl Line {
     pub fn is_damage(&self) -> bool {
         use Finding::{BrokenTimeline, Damaged, DamagedSegment, FoundDamaged};
         use Finding::{Missing, UnreadableManifest, UnreadableTimeline};
-        match self.finding {
-            UnreadableManifest { .. } | Missing { .. } | Damaged { .. } | FoundDamaged { .. } => true,
-            UnreadableTimeline { .. } | BrokenTimeline { .. } | DamagedSegment { .. } => true,
-            _ => false,
-        }
+        matches!(
+            self.finding,
+            UnreadableManifest { .. }
+                | Missing { .. }
+                | Damaged { .. }
+                | FoundDamaged { .. }
+                | UnreadableTimeline { .. }
+                | BrokenTimeline { .. }
+                | DamagedSegment { .. }
+        )
     }
 }
 

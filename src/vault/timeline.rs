@@ -184,7 +184,7 @@ pub(in crate::vault) async fn survey(vault: &Vault, source: Option<&SourceName>)
         }
     }
     for ((source, id), (has_ended, mut segments)) in found {
-        segments.sort_by(|a, b| (a.name.from, a.name.to).cmp(&(b.name.from, b.name.to)));
+        segments.sort_by_key(|a| (a.name.from, a.name.to));
         let origin = read_origin(vault, &source, &id).await?;
         let end = if has_ended { read_end(vault, &source, &id).await? } else { Ok(None) };
         let timeline = Timeline { id, origin, end, segments };

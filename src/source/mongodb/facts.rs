@@ -64,12 +64,12 @@ impl Facts {
         until: Option<OpTime>,
     ) -> Result<std::result::Result<Option<OpTime>, Finding>> {
         let of_second = at.and_then(OpTime::last_of);
-        if let (Some(at), Some(last), Some(until)) = (at, of_second, until) {
-            if until > last {
-                let why = format!("until={until} lies after {at}, which is wanted too");
-                return Err(Error::new(Kind::Usage, "reading the options of the restore", why)
-                    .hint("leave one of the two out"));
-            }
+        if let (Some(at), Some(last), Some(until)) = (at, of_second, until)
+            && until > last
+        {
+            let why = format!("until={until} lies after {at}, which is wanted too");
+            return Err(Error::new(Kind::Usage, "reading the options of the restore", why)
+                .hint("leave one of the two out"));
         }
         let Some(wanted) = until.or(of_second) else { return Ok(Ok(self.exact_at)) };
         let words = match (until, at) {

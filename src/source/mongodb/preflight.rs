@@ -167,9 +167,8 @@ impl Case<'_> {
         }
         let databases: BTreeSet<&str> = self.wanted.iter().map(|wanted| &*wanted.target.db).collect();
         let needed = ACTIONS.iter().filter(|action| self.spec.drop || **action != "dropCollection");
-        let missing = needed.flat_map(|action| databases.iter().map(move |db| (*action, *db)));
-        let missing = missing.filter(|(action, db)| !allowed(&rights.privileges, action, db)).next();
-        match missing {
+        let mut wanted = needed.flat_map(|action| databases.iter().map(move |db| (*action, *db)));
+        match wanted.find(|(action, db)| !allowed(&rights.privileges, action, db)) {
             Some((action, db)) => Finding::error(format!("our user may not {action} in {db}"), ADVICE),
             None => Finding::ok("our user may write to the databases that are restored"),
         }

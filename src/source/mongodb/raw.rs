@@ -40,6 +40,7 @@ impl Documents {
     ///
     /// # Errors
     /// `Damaged` where no document can begin.
+    #[allow(clippy::should_implement_trait, reason = "it is no iterator: more bytes may come after a `None`")]
     pub fn next(&mut self) -> Result<Option<Bytes>> {
         let Some(first) = self.pending.first_chunk::<4>() else { return Ok(None) };
         let length = length_of(*first).ok_or_else(|| self.damaged("a length that no document has"))?;

@@ -73,7 +73,11 @@ pub async fn send(
             });
         };
         again = true;
-        task.guard(async { Ok(task.clock.sleep(*pause).await) }).await?;
+        task.guard(async {
+            let _: () = task.clock.sleep(*pause).await;
+            Ok(())
+        })
+        .await?;
     }
 }
 

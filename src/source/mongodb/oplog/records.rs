@@ -52,6 +52,7 @@ struct Reading {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it at a time")]
 enum From {
     Own(ArtifactReader),
     Segment(SegmentReader),

@@ -115,6 +115,7 @@ impl std::error::Error for Lost {}
 
 /// What came of opening a log at a place.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub enum Opened {
     /// The record is there.
     Here(Tail),

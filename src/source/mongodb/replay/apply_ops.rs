@@ -79,10 +79,7 @@ async fn apply_lane(wire: &Wire<'_>, lane: &[&Write], tolerate_until: OpTime) ->
     while !rest.is_empty() {
         let (command, count) = compose(rest);
         let (sent, later) = rest.split_at(count);
-        let refused = match wire.attempt("admin", &command, "applyOps").await? {
-            Ok(_) => None,
-            Err(error) => Some(error),
-        };
+        let refused = wire.attempt("admin", &command, "applyOps").await?.err();
         match refused {
             None => {}
             Some(error) if code_of(&error) == Some(code::UNAUTHORIZED) => return Ok(false),

@@ -143,7 +143,7 @@ fn as_binary(negative: bool, digits: u128, exponent: i32) -> Option<Number> {
     let odd = digits >> twos;
     let fives = 5u128.checked_pow(exponent.unsigned_abs())?;
     let odd = match exponent < 0 {
-        true => (odd % fives == 0).then_some(odd / fives)?,
+        true => odd.is_multiple_of(fives).then_some(odd / fives)?,
         false => odd.checked_mul(fives)?,
     };
     Some(Number::binary(negative, odd, exponent + twos as i32))

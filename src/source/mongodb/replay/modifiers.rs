@@ -146,7 +146,12 @@ impl<'a> Node<'a> {
 
     fn write(&self, out: &mut Composer, inside: u8, name: &[u8], old: Option<RawValue<'_>>) -> Result<()> {
         let value = match self.action {
-            Some(Action::Unset) if inside == kind::ARRAY => return Ok(out.element(name, NULL)),
+            Some(Action::Unset) if inside == kind::ARRAY => {
+                return {
+                    out.element(name, NULL);
+                    Ok(())
+                };
+            }
             Some(Action::Unset) => return Ok(()),
             Some(Action::Set(value)) => Some(value),
             None => old,

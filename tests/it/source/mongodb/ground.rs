@@ -27,7 +27,7 @@ pub struct Ground {
     pub clock: SharedClock,
     pub vault: Vault,
     pub task: Task,
-    pub spool: TempDir,
+    pub _spool: TempDir,
 }
 
 impl Ground {
@@ -45,7 +45,7 @@ impl Ground {
             limits: Arc::new(limits),
         };
         let vault = Vault::new(Arc::new(MemoryStore::new(clock.clone())), clock.clone(), None);
-        Ground { clock, vault, task, spool }
+        Ground { clock, vault, task, _spool: spool }
     }
 
     pub async fn link(&self, server: &MongoServer) -> Link {

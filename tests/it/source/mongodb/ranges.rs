@@ -113,7 +113,7 @@ impl Scene {
     async fn read(&self, range: &Range, behind: Option<&Behind>) -> Vec<RawDocumentBuf> {
         let find = ranges::find(&self.data, range, behind, Concern::Majority, 1000);
         let read = cursor::all(&self.link, "ranges", find).await.expect("in time").expect("it is granted");
-        read.iter().map(|one| only_id(one)).collect()
+        read.iter().map(only_id).collect()
     }
 }
 

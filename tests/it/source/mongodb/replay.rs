@@ -40,7 +40,7 @@ impl Scene {
         replay.run(Records::given(vec![self.log.clone()], &task), &mut self.catalogue).await
     }
 
-    async fn from_nothing(&mut self, until: OpTime) -> Replayed {
+    async fn anew(&mut self, until: OpTime) -> Replayed {
         clear(&self.client).await;
         self.catalogue = Catalogue::default();
         self.replay(OpTime::ZERO, until, OpTime::ZERO).await.expect("it is replayed")
@@ -83,7 +83,7 @@ async fn every_prefix_of_a_history_is_the_state_of_its_time() {
     let (log, states) = history(&server, 240, true).await;
     let mut scene = Scene::new(&log).await;
     for (at, expected) in &states {
-        let done = scene.from_nothing(*at).await;
+        let done = scene.anew(*at).await;
         assert_eq!(done.last, Some(*at));
         assert!(!done.by_apply_ops, "this server has no applyOps");
         assert_same(&state(&scene.client).await, expected, &format!("at {at}"));
@@ -109,13 +109,13 @@ async fn a_log_is_applied_twice_and_from_behind_the_data() {
     let (log, states) = history(&server, 240, false).await;
     let mut scene = Scene::new(&log).await;
     let (last, expected) = states.last().expect("states");
-    scene.from_nothing(*last).await;
+    scene.anew(*last).await;
     scene.replay(OpTime::ZERO, *last, *last).await.expect("it is replayed again");
     assert_same(&state(&scene.client).await, expected, "after the second time");
     // As after a fuzzy dump: the data is of a later moment than the log begins at.
     for early in [0, 3, 6] {
         let (from, exact) = (states[early].0, states[early + 4].0);
-        scene.from_nothing(exact).await;
+        scene.anew(exact).await;
         scene.replay(from, *last, exact).await.expect("it is replayed");
         assert_same(&state(&scene.client).await, expected, &format!("with data of {exact} from {from}"));
     }
@@ -129,7 +129,7 @@ async fn a_selection_is_taken_under_other_names() {
     let rename = ["one.a=nine.z".to_owned()];
     scene.selection = Selection::parse(&["one.a".to_owned()], &rename).expect("a selection");
     let (last, expected) = states.last().expect("states");
-    let done = scene.from_nothing(*last).await;
+    let done = scene.anew(*last).await;
     let found = state(&scene.client).await;
     match expected.get("one.a") {
         Some(expected) => assert_eq!(found.get("nine.z"), Some(expected)),
@@ -179,7 +179,7 @@ async fn odd_collections_and_documents_come_out_the_same() {
     let expected = state(&client).await;
     let natural = history::documents(&db, "capped").await;
     let mut scene = Scene::new(&log).await;
-    scene.from_nothing(end(&log)).await;
+    scene.anew(end(&log)).await;
     assert_same(&state(&scene.client).await, &expected, "at the end");
     assert_eq!(history::documents(&scene.client.database("odd"), "capped").await, natural);
 }
@@ -196,7 +196,7 @@ async fn many_operations_take_few_round_trips() {
     collection.delete_many(doc! { "_id": { "$gte": 3000 } }).await.expect("they are deleted");
     let log = history::log(&client).await;
     let mut scene = Scene::new(&log).await;
-    scene.from_nothing(early).await;
+    scene.anew(early).await;
     // Of these none is brought along by the log: they are read from the target.
     let done = scene.replay(early, end(&log), early).await.expect("it is replayed");
     assert_eq!(done.ops, 5000);

@@ -115,8 +115,11 @@ async fn assert_equal(stage: &Stage, target: &MongoTarget, from: &BackupReader) 
     checks.len()
 }
 
+/// The documents of each collection.
+type Held = BTreeMap<String, Vec<Vec<u8>>>;
+
 /// What each collection of a database holds.
-async fn state(client: &Client, db: &str) -> BTreeMap<String, Vec<Vec<u8>>> {
+async fn state(client: &Client, db: &str) -> Held {
     let mut state = BTreeMap::new();
     for name in client.database(db).list_collection_names().await.expect("they are listed") {
         state.insert(name.clone(), held(client, db, &name).await);
@@ -423,7 +426,7 @@ async fn any_place_of_the_log_comes_back() {
     follow_to_newest(&stage, &source).await;
     let (_, backup) = stage.back_up(&source.settings(), USUAL).await.expect("it is backed up");
     let link = Link::open(&source.settings(), &stage.clock).await.expect("a link");
-    let mut history: Vec<(OpTime, BTreeMap<String, Vec<Vec<u8>>>)> = Vec::new();
+    let mut history: Vec<(OpTime, Held)> = Vec::new();
     for round in 4..10 {
         change(&client, round).await;
         let (head, _) = newest(&link, &stage.task).await.expect("it tells").expect("it has an oplog");
