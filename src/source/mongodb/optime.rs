@@ -32,6 +32,14 @@ impl OpTime {
         Timestamp::from_second(i64::from(self.seconds)).expect("32 bits of seconds are in our era")
     }
 
+    /// For people: a cut that takes a whole second is that second, any other is an entry of the log.
+    pub fn in_words(self) -> String {
+        match self.increment {
+            u32::MAX => self.moment().to_string(),
+            _ => self.to_string(),
+        }
+    }
+
     /// As a timeline's position.
     pub fn position(self) -> Position {
         Position(u64::from(self.seconds) << 32 | u64::from(self.increment))

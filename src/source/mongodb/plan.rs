@@ -161,7 +161,7 @@ pub fn actions(wanted: &[Wanted<'_>], log: &Survey, spec: &Spec) -> Vec<Action> 
     };
     if let Some(cut) = spec.cut.filter(|_| log.tally.ops + log.tally.commands > 0) {
         let object = format!("{} operations and {} commands of the log", log.tally.ops, log.tally.commands);
-        let reason = format!("up to {cut} ({}), whole transactions only", cut.moment());
+        let reason = format!("up to {}, whole transactions only", cut.in_words());
         actions.push(action("replay", object, reason));
     }
     let indexes = wanted.iter().flat_map(|one| &one.blueprint.indexes);

@@ -261,7 +261,7 @@ fn replayed(expected: Option<OpTime>, found: Option<OpTime>, cut: OpTime) -> Opt
     let expected = expected?;
     let words = |at: Option<OpTime>| at.map_or_else(|| "nothing".to_owned(), |at| at.to_string());
     Some(Check {
-        name: format!("log up to {cut}"),
+        name: format!("log up to {}", cut.in_words()),
         expected: words(Some(expected)),
         found: words(found),
         passed: found == Some(expected),
