@@ -98,10 +98,12 @@ impl Log {
         }
     }
 
-    /// Up to where can be restored, and from which backup, along the timeline that is being written.
+    /// Up to where can be restored, and from which backup, along the timeline that is being written: its very end, no place
+    /// before a gap.
     pub fn end(&self) -> Option<(BackupRef, Position)> {
         let (newest, window) = (self.timelines.last()?, self.windows.last()?);
-        if newest.end != Ok(None) || newest.id != window.timeline {
+        let reached = chain::stretches(newest).pop()?.to;
+        if newest.end != Ok(None) || newest.id != window.timeline || window.to != reached {
             return None;
         }
         let (base, _) = chain::base_for(&self.timelines, &self.bases, window.to)?;

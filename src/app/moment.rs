@@ -25,12 +25,20 @@ pub struct Point {
     /// The log holds nothing of that moment, or before, beyond this: known where it was sealed after that moment, and had
     /// nothing newer.
     pub up_to: Option<Position>,
+    /// What the moment may lack, where that could not be found out.
+    pub may_lack: Option<String>,
 }
 
 impl Point {
     /// The moment of the backup itself.
     pub fn of(backup: BackupRef) -> Self {
-        Point { backup, up_to: None }
+        Point { backup, up_to: None, may_lack: None }
+    }
+
+    /// All that is stored of the second whose beginning is.
+    fn within(backup: BackupRef, end: Position, why: &str) -> Self {
+        let may_lack = format!("what was written later in that second: {why}");
+        Point { backup, up_to: Some(end), may_lack: Some(may_lack) }
     }
 }
 
@@ -39,6 +47,11 @@ const SEALING: Duration = Duration::from_secs(40);
 
 /// How often a log is sealed for one question. While the second that is asked for lasts, more may be written in it.
 const SEALS: u32 = 3;
+
+/// Whether a moment is in the second that `at` is, as people write it.
+fn is_second_of(moment: Option<Timestamp>, at: Timestamp) -> bool {
+    at.subsec_nanosecond() == 0 && moment.is_some_and(|moment| moment.as_second() == at.as_second())
+}
 
 /// Who orders the seal that a restore needs.
 const RESTORE: &str = "restore";
@@ -54,7 +67,7 @@ impl App {
             return self.backup_of(source, at).await;
         };
         let refused = match log.place(wanted) {
-            Place::In(backup) => return Ok(Point { backup, up_to: None }),
+            Place::In(backup) => return Ok(Point::of(backup)),
             Place::After => match self.point_after(source, at, wanted, log, engine).await? {
                 Ok(point) => return Ok(point),
                 Err(refused) => refused,
@@ -78,19 +91,24 @@ impl App {
             let began = self.clock.now();
             if let Err(error) = self.seal(source, engine).await {
                 let sealing = format!("what was written since could not be stored: {error}");
-                return Ok(Err(log.refusal(at, &Place::After).hint_first(sealing)));
+                // The last second that the window names is to be had, also when the source is gone for good.
+                let last = log.end().filter(|(_, end)| is_second_of(log.moment(*end), at));
+                return Ok(match last {
+                    Some((backup, end)) => Ok(Point::within(backup, end, &sealing)),
+                    None => Err(log.refusal(at, &Place::After).hint_first(sealing)),
+                });
             }
             log = match self.log(source).await? {
                 Some(log) => log,
                 None => break,
             };
             match log.place(wanted) {
-                Place::In(backup) => return Ok(Ok(Point { backup, up_to: None })),
+                Place::In(backup) => return Ok(Ok(Point::of(backup))),
                 Place::After if began.as_second() <= at.as_second() => {
                     self.clock.sleep(Duration::from_secs(1)).await;
                 }
                 Place::After => {
-                    let end = log.end().map(|(backup, end)| Point { backup, up_to: Some(end) });
+                    let end = log.end().map(|(backup, end)| Point { up_to: Some(end), ..Point::of(backup) });
                     return Ok(end.ok_or_else(|| log.refusal(at, &Place::After)));
                 }
                 place => return Ok(Err(log.refusal(at, &place))),
@@ -133,7 +151,11 @@ impl App {
         let before = good.find(|row| moment(row).is_some_and(|of| of <= at));
         if let Some(row) = before.filter(|row| moment(row) == Some(at)) {
             let up_to = row.manifest.as_ref().ok().and_then(|summary| summary.log_position);
-            return Ok(Point { backup: row.backup.clone(), up_to });
+            let backup = row.backup.clone();
+            return Ok(match up_to {
+                Some(end) => Point::within(backup, end, "no log leads on from the backup of it"),
+                None => Point::of(backup),
+            });
         }
         let doing = format!("looking for {source} as it was at {at}");
         let error =

@@ -12,7 +12,7 @@ use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
-use crate::source::{Check, RestorePlan, Restored, Target, Wish};
+use crate::source::{Check, Finding, RestorePlan, Restored, Target, Wish};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
 use crate::vault::layout::log::Position;
@@ -52,6 +52,9 @@ struct Params {
     /// See [`Point::up_to`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     up_to: Option<Position>,
+    /// See [`Point::may_lack`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    may_lack: Option<String>,
     options: Map<String, Value>,
     confirm: Option<String>,
 }
@@ -84,11 +87,11 @@ impl App {
     /// # Errors
     /// `Usage` if it is contradictory, `NotFound` if it names something unknown, or a moment that cannot be had.
     pub async fn restore_order(&self, wish: &RestoreWish, engine: &Engine, task: &Task) -> Result<Order> {
-        let Point { backup, up_to } = task.guard(self.wished_point(wish, engine)).await?;
+        let Point { backup, up_to, may_lack } = task.guard(self.wished_point(wish, engine)).await?;
         let target = wish.target.clone().unwrap_or_else(|| backup.source.clone());
         self.target(&target)?;
         let (options, confirm) = (wish.options.clone(), wish.confirm.clone());
-        let params = Params { backup, at: wish.at, up_to, options, confirm };
+        let params = Params { backup, at: wish.at, up_to, may_lack, options, confirm };
         Ok(Order { action: Action::Restore, source: Some(target), params: json!(params) })
     }
 
@@ -225,7 +228,11 @@ async fn prepare(
             .hint("name a target of that kind"));
     }
     let wish = Wish { options: params.options.clone() };
-    let plan = target.plan_restore(&reader, params.at, &wish, task).await?;
+    let mut plan = target.plan_restore(&reader, params.at, &wish, task).await?;
+    if let Some(lacks) = &params.may_lack {
+        let advice = "look whether the end of that second is wanted: it is nowhere stored";
+        plan.findings.push(Finding::warning(format!("it may lack {lacks}"), advice));
+    }
     if attempt.is_some() {
         permit(&plan, params.confirm.as_deref())?;
     }

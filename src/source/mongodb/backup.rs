@@ -70,13 +70,25 @@ pub async fn capture_by(settings: &Settings, range: u64, task: &Task, out: &Back
     taken.capture(began, task.clock.now())
 }
 
+impl Chosen {
+    /// What is dumped holds all up to here.
+    fn apply_from(&self, log: Log) -> OpTime {
+        self.snapshot.unwrap_or(log.newest)
+    }
+}
+
 /// Looks at the log first, then at what there is, then chooses a moment: what happens in between is in the log.
 async fn choose(link: &Link, task: &Task) -> Result<(Server, Chosen)> {
     let server = Server::ask(link).await?;
     let (log, refused) = log(link, &server, task).await?;
     let mut found = survey(link, &server).await?;
     let mut snapshot = None;
-    for _ in 0..SURVEYS {
+    // A server that reads at no moment need not be asked for the newest one.
+    let surveys = match consistency::snapshot(link, &server, &found, log.map(|log| log.newest)).await? {
+        Some(_) => SURVEYS,
+        None => 0,
+    };
+    for _ in 0..surveys {
         let newest = match log {
             Some(_) => tail::newest(link, task).await?.map(|(at, _)| at),
             None => None,
@@ -146,7 +158,7 @@ async fn read(
     });
     let recording = async {
         match chosen.log {
-            Some(log) => record::record(link, log.from, wanted, task, out).await,
+            Some(log) => record::record(link, log.from, chosen.apply_from(log), wanted, task, out).await,
             None => Ok(Recorded::default()),
         }
     };
@@ -215,24 +227,28 @@ impl Taken<'_> {
     }
 
     /// # Errors
-    /// If a collection was renamed under its reader: the log would rename the part that was read.
+    /// If a collection was renamed while others were read: its documents may be in under either name, or in part, and the log
+    /// tells only that it has another name now.
     fn omissions(&self) -> Result<Vec<Omission>> {
         let mut omissions = self.chosen.survey.omissions.clone();
-        for namespace in &self.dumped.cut {
-            if self.chosen.log.is_none() {
-                omissions.push(Omission {
-                    what: namespace.to_string(),
-                    why: "it was dropped, renamed or made anew while it was read, and there is no oplog to tell"
-                        .to_owned(),
-                });
-            } else if self.recorded.renamed.contains(namespace) {
-                let why = format!("{namespace} was renamed while it was read");
-                return Err(Error::new(Kind::Conflict, "dumping", why)
+        if self.chosen.log.is_none() {
+            omissions.extend(self.dumped.cut.iter().map(|namespace| {
+                Omission {
+                what: namespace.to_string(),
+                why: "it was dropped, renamed or made anew while it was read, and there is no oplog to tell"
+                    .to_owned(),
+            }
+            }));
+        }
+        match self.recorded.renamed.first().filter(|_| !self.dumped.is_exact) {
+            None => Ok(omissions),
+            Some(namespace) => {
+                let why = format!("{namespace} was renamed while collections were read");
+                Err(Error::new(Kind::Conflict, "dumping", why)
                     .hint("the next try reads it under its new name")
-                    .retryable(true));
+                    .retryable(true))
             }
         }
-        Ok(omissions)
     }
 
     fn snapshot(&self) -> Option<OpTime> {
@@ -241,8 +257,7 @@ impl Taken<'_> {
 
     /// What the data holds already: replay begins behind it.
     fn apply_from(&self) -> Option<OpTime> {
-        let log = self.chosen.log?;
-        Some(self.chosen.snapshot.unwrap_or(log.newest))
+        Some(self.chosen.apply_from(self.chosen.log?))
     }
 
     fn consistency(&self, began: Timestamp, ended: Timestamp) -> Consistency {

@@ -80,13 +80,15 @@ async fn echo(link: &Link, data: &Data, at: Option<OpTime>) -> Result<Echo> {
     })
 }
 
+/// The moment is in the answer, whatever is found: an `_id` that nobody has costs a look into the index.
 fn probe(data: &Data, concern: RawDocumentBuf) -> RawDocumentBuf {
-    let hint = match data.order {
-        Order::Id => rawdoc! { "_id": 1 },
-        Order::Natural => rawdoc! { "$natural": 1 },
+    use mongodb::bson::RawBson;
+    let (filter, hint) = match data.order {
+        Order::Id => (rawdoc! { "_id": RawBson::MinKey }, rawdoc! { "_id": 1 }),
+        Order::Natural => (rawdoc! {}, rawdoc! { "$natural": 1 }),
     };
     rawdoc! {
-        "find": data.namespace.collection.as_str(), "hint": hint, "projection": { "_id": 1 },
+        "find": data.namespace.collection.as_str(), "filter": filter, "hint": hint, "projection": { "_id": 1 },
         "limit": 1, "singleBatch": true, "readConcern": concern,
     }
 }

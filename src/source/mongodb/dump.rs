@@ -279,17 +279,18 @@ impl Dump<'_> {
         error: DriverError,
     ) -> Result<()> {
         let namespace = &job.into.data.namespace;
-        if matches!(concern, Concern::Snapshot(_)) && consistency::is_lost(&error) {
-            return self.lose_moment(namespace, &error);
-        }
-        let replaced = code_of(&error) == Some(code::QUERY_PLAN_KILLED);
-        let again = is_passing(&error) || replaced;
+        let lost = matches!(concern, Concern::Snapshot(_)) && consistency::is_lost(&error);
+        let again = lost || is_passing(&error) || code_of(&error) == Some(code::QUERY_PLAN_KILLED);
         let doing = format!("reading {namespace}");
         if again && job.into.data.order == Order::Natural && place.documents > 0 {
             let why = failed(&*doing, error).why().to_owned();
-            return Err(Error::new(Kind::Unready, doing, why).hint(
-                "a collection without an index on _id cannot be read on from where it was; try again",
-            ));
+            let hint =
+                "a collection that is not read by its _id cannot be read on from where it was; try again";
+            return Err(Error::new(Kind::Unready, doing, why).hint(hint).retryable(true));
+        }
+        if lost {
+            self.lose_moment(namespace, &error.to_string());
+            return Ok(());
         }
         place.failures += 1;
         if !again || place.failures >= TRIES {
@@ -301,15 +302,14 @@ impl Dump<'_> {
     }
 
     /// The server's history is shorter than this dump. Whoever is first says so.
-    fn lose_moment(&self, namespace: &Namespace, error: &DriverError) -> Result<()> {
+    fn lose_moment(&self, namespace: &Namespace, why: &str) {
         let mut concern = lock(&self.concern);
         if matches!(*concern, Concern::Snapshot(_)) {
-            tracing::warn!(run = %self.task.run, %namespace, %error,
+            tracing::warn!(run = %self.task.run, %namespace, why,
                 "the rest is read as it is, and brought to one moment by the oplog");
             *concern = self.fallback;
             self.extent.send_replace(Extent::Open);
         }
-        Ok(())
     }
 
     async fn finish(&self, into: &Sink) -> Result<()> {
@@ -318,12 +318,15 @@ impl Dump<'_> {
         if let Some(artifact) = artifact.take() {
             artifact.finish().await?;
         }
-        let exact = matches!(self.concern_for(&into.collection), Concern::Snapshot(_));
-        let intact =
-            exact || into.collection.is_internal() || survey::is_there(self.link, &into.collection).await?;
+        let namespace = &into.collection.namespace;
+        let intact = into.collection.is_internal() || survey::is_there(self.link, &into.collection).await?;
+        if !intact {
+            // Of a collection that is no more, a server may show nothing at the moment, and not say so.
+            self.lose_moment(namespace, "it was dropped, renamed or made anew");
+        }
         let mut dumped = lock(&self.dumped);
         if !intact {
-            dumped.cut.insert(into.collection.namespace.clone());
+            dumped.cut.insert(namespace.clone());
         }
         let tally = std::mem::take(&mut *lock(&into.tally));
         dumped.tallies.insert(into.data.namespace.clone(), tally);

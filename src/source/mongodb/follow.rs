@@ -22,6 +22,9 @@ const WAITING: usize = 4 << 20;
 /// So long a record waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// After so long without a record it is asked whether there is none.
+const QUIET: Duration = Duration::from_secs(60);
+
 const DOING: &str = "following the oplog";
 
 /// Follows the oplog; see [`Source::follow`](crate::source::Source::follow).
@@ -44,18 +47,21 @@ pub async fn follow(
         }
     };
     let log = task.guard(start).await?;
-    let mut lost = None;
+    log.complete(out).await?;
+    let mut lost: Option<Lost> = None;
     loop {
+        let is_second = lost.is_some();
         let tail = task.guard(log.open(lost, out)).await?;
-        let mut follower = Follower { log: &log, tail, waiting: Vec::new(), bytes: 0, since: None };
+        let mut follower = Follower::new(&log, tail);
         let error = match follower.run(until, out).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
         follower.rescue(&error, out).await;
         match Lost::of(&error) {
-            Some(place) => lost = Some(place.clone()),
-            None => return Err(error),
+            // One that loses its place again is not begun anew at once: whoever follows it makes a pause.
+            Some(place) if !is_second => lost = Some(place.clone()),
+            _ => return Err(error),
         }
         tracing::warn!(%error, hint = error.hint_text(), "a new timeline begins");
     }
@@ -89,21 +95,47 @@ enum Place {
 }
 
 impl Log<'_> {
+    /// Gives a timeline that a restore closed what the log still holds of it: nobody may have followed it then.
+    async fn complete(&self, out: &mut TimelineWriter<'_>) -> Result<()> {
+        let Some(reach) = self.task.guard(out.resume_ended()).await? else { return Ok(()) };
+        let up_to = OpTime::from(reach.to);
+        let completed = match self.task.guard(self.resume(reach, out)).await? {
+            Ok(tail) => Follower::new(self, tail).run(Until::Newest, out).await,
+            Err((_, why)) => Err(Error::new(Kind::NotFound, DOING, why)),
+        };
+        match completed {
+            Err(error) if error.kind() == Kind::NotFound => {
+                tracing::warn!(%error, "the timeline that was closed ends at {up_to}: the log holds no more of it");
+                Ok(())
+            }
+            completed => completed,
+        }
+    }
+
     /// The log, open behind the last durable record of a timeline.
     async fn open(&self, lost: Option<Lost>, out: &mut TimelineWriter<'_>) -> Result<Tail> {
         let reach = out.resume().await?;
         let (place, why) = match (lost, reach) {
             (Some(lost), _) => (place_after(&lost), lost.to_string()),
-            (None, None) => {
-                let ended = out.ended().await?;
-                (Place::Newest, ended.map_or("the first".to_owned(), |end| end.why))
-            }
+            (None, None) => (Place::Newest, self.why_another(out).await?),
             (None, Some(reach)) => match self.resume(reach, out).await? {
                 Ok(tail) => return Ok(tail),
                 Err(instead) => instead,
             },
         };
         self.begin(place, why, out).await
+    }
+
+    /// Why there is no timeline to go on with.
+    async fn why_another(&self, out: &TimelineWriter<'_>) -> Result<String> {
+        Ok(match out.newest().await? {
+            None => "the first".to_owned(),
+            Some(newest) => match (newest.problem(), &newest.end) {
+                (Some(problem), _) => format!("timeline {} cannot be read: {problem}", newest.id),
+                (None, Ok(Some(end))) => end.why.clone(),
+                (None, _) => format!("timeline {} was not gone on with", newest.id),
+            },
+        })
     }
 
     /// Goes on where the timeline ends; or where another begins, and why.
@@ -114,7 +146,8 @@ impl Log<'_> {
     ) -> Result<Result<Tail, (Place, String)>> {
         let at = OpTime::from(reach.to);
         if reach.origin.identity != self.identity {
-            let why = format!("another replica set: {} instead of {}", self.identity, reach.origin.identity);
+            let (now, before) = (&self.identity, &reach.origin.identity);
+            let why = format!("another replica set: {now} instead of {before} (or another name for it)");
             return Ok(Err((Place::Newest, why)));
         }
         let lost = match Tail::open(&self.link, at, self.task).await? {
@@ -198,7 +231,11 @@ enum State {
     Closed,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    fn new(log: &'a Log<'a>, tail: Tail) -> Self {
+        Follower { log, tail, waiting: Vec::new(), bytes: 0, since: None }
+    }
+
     async fn run(&mut self, until: Until, out: &mut TimelineWriter<'_>) -> Result<()> {
         let task = self.log.task;
         if until == Until::Newest {
@@ -213,6 +250,8 @@ impl Follower<'_> {
                 () = task.cancel.cancelled() => Event::Cancelled,
                 () = out.due() => Event::Due,
                 () = patience => Event::Store,
+                // What is read may be a member that gets nothing any more: the primary's word counts.
+                () = task.clock.sleep(QUIET) => Event::Due,
                 records = self.tail.next() => Event::Read(records?),
             };
             let state = match event {

@@ -10,7 +10,7 @@ use super::namespace::Namespace;
 use super::oplog::records::OPLOG;
 use super::oplog::tail::{self, Lost, Opened, Tail};
 use super::optime::OpTime;
-use super::raw;
+use super::raw::{self, RawValue};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::writer::{ArtifactWriter, BackupWriter};
@@ -37,8 +37,10 @@ pub enum Extent {
 pub struct Recorded {
     /// The first record in `oplog.bson`; none: there is no such artifact.
     pub from: Option<OpTime>,
-    /// Collections that were renamed in the meantime, by their old names.
+    /// Collections that were renamed in the meantime, by their old names: but for those that were created in it too, of
+    /// which the log tells everything.
     pub renamed: BTreeSet<Namespace>,
+    created: BTreeSet<Namespace>,
 }
 
 struct Recorder<'a> {
@@ -46,6 +48,7 @@ struct Recorder<'a> {
     task: &'a Task,
     out: &'a BackupWriter,
     from: OpTime,
+    dumped_from: OpTime,
     tail: Option<Tail>,
     artifact: Option<ArtifactWriter>,
     pending: VecDeque<(OpTime, Bytes)>,
@@ -54,13 +57,15 @@ struct Recorder<'a> {
     recorded: Recorded,
 }
 
-/// Writes the log into its artifact, from the record at `from` on, as far as is wanted; ends when nobody can want more.
+/// Writes the log into its artifact, from the record at `from` on, as far as is wanted; ends when nobody can want more. What
+/// is dumped holds all up to `dumped_from`.
 ///
 /// # Errors
 /// If the log has lost its place: it holds less than the dump takes.
 pub async fn record(
     link: &Link,
     from: OpTime,
+    dumped_from: OpTime,
     mut extent: watch::Receiver<Extent>,
     task: &Task,
     out: &BackupWriter,
@@ -70,6 +75,7 @@ pub async fn record(
         task,
         out,
         from,
+        dumped_from,
         tail: None,
         artifact: None,
         pending: VecDeque::new(),
@@ -96,7 +102,7 @@ pub async fn record(
         tokio::select! {
             biased;
             Ok(()) = extent.changed() => {}
-            fetched = recorder.fetch() => {
+            fetched = recorder.fetch(wanted) => {
                 fetched?;
                 recorder.write(wanted).await?;
             }
@@ -111,7 +117,7 @@ impl Recorder<'_> {
     }
 
     /// Makes sure that there is a record to write. May be dropped at any await.
-    async fn fetch(&mut self) -> Result<()> {
+    async fn fetch(&mut self, wanted: Extent) -> Result<()> {
         if !self.pending.is_empty() {
             return Ok(());
         }
@@ -122,7 +128,11 @@ impl Recorder<'_> {
                 Opened::Gone { oldest } => return Err(too_short(self.from, oldest)),
             },
         };
-        self.pending = tail.next().await.map_err(explained)?.into();
+        let read = match wanted {
+            Extent::Until(until) => tail.up_to(until).await,
+            _ => tail.next().await,
+        };
+        self.pending = read.map_err(explained)?.into();
         Ok(())
     }
 
@@ -146,9 +156,17 @@ impl Recorder<'_> {
     fn note(&mut self, at: OpTime, record: &[u8]) -> Result<()> {
         self.recorded.from.get_or_insert(at);
         self.last = Some(at);
-        let mut rest = record;
+        let mut rest = if at > self.dumped_from { record } else { &[] };
         while let Some((entry, after)) = split_first(rest) {
-            self.recorded.renamed.extend(renamed(entry)?);
+            match named(entry)? {
+                Some(Named::Created(namespace)) => drop(self.recorded.created.insert(namespace)),
+                Some(Named::Renamed(namespace)) => {
+                    if !self.recorded.created.remove(&namespace) {
+                        self.recorded.renamed.insert(namespace);
+                    }
+                }
+                None => {}
+            }
             rest = after;
         }
         Ok(())
@@ -184,16 +202,32 @@ pub async fn begin(link: &Link, newest: OpTime, open_since: Option<OpTime>, task
     Ok(tail::first_since(link, wanted, task).await?.unwrap_or(newest))
 }
 
-/// The collection that an entry of the log renames, by its old name.
-pub fn renamed(entry: &[u8]) -> Result<Option<Namespace>> {
-    let Some(command) = raw::field(entry, "o")?.filter(|o| o.kind == 0x03) else { return Ok(None) };
-    let is_command = raw::field(entry, "op")?.is_some_and(|op| op.bytes == b"\x02\0\0\0c\0");
-    let renamed = if is_command { raw::field(command.bytes, "renameCollection")? } else { None };
-    let name = renamed.filter(|name| name.kind == 0x02).and_then(|name| {
-        let bytes = name.bytes.get(4..name.bytes.len().saturating_sub(1))?;
-        Namespace::parse(std::str::from_utf8(bytes).ok()?)
-    });
-    Ok(name)
+/// What an entry of the log does to the name of a collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// It is new.
+    Created(Namespace),
+    /// It was this one.
+    Renamed(Namespace),
+}
+
+/// What an entry of the log does to the name of a collection; none: nothing that matters here.
+pub fn named(entry: &[u8]) -> Result<Option<Named>> {
+    let is_command = raw::field(entry, "op")?.is_some_and(|op| text(op) == Some("c"));
+    let Some(command) = raw::field(entry, "o")?.filter(|o| is_command && o.kind == 0x03) else {
+        return Ok(None);
+    };
+    if let Some(from) = raw::field(command.bytes, "renameCollection")? {
+        return Ok(text(from).and_then(Namespace::parse).map(Named::Renamed));
+    }
+    let Some(name) = raw::field(command.bytes, "create")? else { return Ok(None) };
+    let db = raw::field(entry, "ns")?.and_then(text).and_then(|ns| ns.strip_suffix(".$cmd"));
+    Ok(db.zip(text(name)).map(|(db, name)| Named::Created(Namespace::new(db, name))))
+}
+
+fn text(value: RawValue<'_>) -> Option<&str> {
+    let bytes = value.bytes.get(4..value.bytes.len().saturating_sub(1)).filter(|_| value.kind == 0x02)?;
+    std::str::from_utf8(bytes).ok()
 }
 
 /// A record may be several documents, one after the other.

@@ -16,6 +16,9 @@ use crate::vault::manifest::Omission;
 /// How many collections are asked about at the same time.
 const AT_ONCE: usize = 8;
 
+/// How long a document is, where a server tells only how many there are.
+const USUAL_DOCUMENT: u64 = 1 << 10;
+
 /// A time series' measurements lie in a collection of this name and its own (before 8.3).
 const BUCKETS: &str = "system.buckets.";
 
@@ -264,11 +267,19 @@ async fn detail(link: &Link, server: &Server, mut collection: Collection) -> Res
     Ok(Some(collection))
 }
 
-/// Bytes and documents, as far as the server tells.
+/// Bytes and documents, as far as the server tells: over all shards, and guessed where it only counts.
 async fn size(link: &Link, namespace: &Namespace) -> Result<(u64, u64)> {
-    let asked = doc! { "collStats": &namespace.collection };
-    let Ok(stats) = link.attempt(&namespace.db, asked).await? else { return Ok((0, 0)) };
-    Ok((number(&stats, "size"), number(&stats, "count")))
+    let pipeline = vec![doc! { "$collStats": { "storageStats": {} } }];
+    let asked = doc! { "aggregate": &namespace.collection, "pipeline": pipeline, "cursor": {} };
+    let Ok(reply) = link.attempt(&namespace.db, asked).await? else { return Ok((0, 0)) };
+    let none = Vec::new();
+    let shards = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    let stats = shards.unwrap_or(&none).iter().filter_map(|shard| {
+        let stats = shard.as_document()?.get_document("storageStats").ok()?;
+        Some((number(stats, "size"), number(stats, "count")))
+    });
+    let (bytes, items) = stats.fold((0, 0), |(a, b), (bytes, items)| (a + bytes, b + items));
+    Ok((if bytes == 0 { items * USUAL_DOCUMENT } else { bytes }, items))
 }
 
 /// A number of whichever type the server gives it.

@@ -143,6 +143,26 @@ impl<'a> TimelineWriter<'a> {
     /// # Errors
     /// Those of the store.
     pub async fn resume(&mut self) -> Result<Option<Reach>> {
+        self.reopen(|_, end| end.is_none()).await
+    }
+
+    /// The newest timeline if it was closed at a place that it does not reach: whoever closed it could not have it stored.
+    /// The source may add what its log still holds up to there, and nothing beyond.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn resume_ended(&mut self) -> Result<Option<Reach>> {
+        let is_short = |timeline: &Timeline, end: Option<&End>| {
+            let reached = stretches(timeline).pop().map(|stretch| stretch.to);
+            end.zip(reached).is_some_and(|(end, reached)| reached < end.position)
+        };
+        self.reopen(is_short).await
+    }
+
+    async fn reopen(
+        &mut self,
+        wanted: impl FnOnce(&Timeline, Option<&End>) -> bool,
+    ) -> Result<Option<Reach>> {
         self.open = None;
         let Some(mut newest) = list(&self.vault, &self.source).await?.pop() else { return Ok(None) };
         let (origin, end) = match (&newest.origin, &newest.end) {
@@ -152,7 +172,7 @@ impl<'a> TimelineWriter<'a> {
                 return Ok(None);
             }
         };
-        if end.is_some() {
+        if !wanted(&newest, end.as_ref()) {
             return Ok(None);
         }
         let (to, record) = self.last_record(&mut newest, origin.from).await?;
@@ -203,13 +223,12 @@ impl<'a> TimelineWriter<'a> {
         }
     }
 
-    /// That the newest timeline of this source was closed, and why: therefore another begins.
+    /// The newest timeline of this source as it lies in the vault: it tells why another begins.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn ended(&self) -> Result<Option<End>> {
-        let newest = list(&self.vault, &self.source).await?.pop();
-        Ok(newest.and_then(|newest| newest.end.ok().flatten()))
+    pub async fn newest(&self) -> Result<Option<Timeline>> {
+        Ok(list(&self.vault, &self.source).await?.pop())
     }
 
     /// Begins a new timeline; what was pushed before is made durable first.

@@ -64,10 +64,13 @@ impl Records {
     pub fn of(backup: &BackupReader, log: Option<&LogReader>, task: &Task) -> Self {
         let own = backup.manifest.artifacts.iter().find(|artifact| artifact.name == OPLOG);
         let own = own.map(|artifact| Part::Own(Box::new(backup.clone()), Box::new(artifact.clone())));
+        // The backup's own part ends with a record that the log must hold too: else it is another history.
+        let follows = own.is_some();
         let segments = log.into_iter().flat_map(|log| {
             let segments = log.chain.segments.iter().enumerate();
             segments
-                .map(|(n, segment)| Part::Segment(Box::new(log.clone()), Box::new(segment.clone()), n > 0))
+                .map(move |(n, segment)| (Box::new(log.clone()), Box::new(segment.clone()), follows || n > 0))
+                .map(|(log, segment, follows)| Part::Segment(log, segment, follows))
         });
         Records::new(own.into_iter().chain(segments).collect(), task)
     }

@@ -271,10 +271,26 @@ impl Tail {
     /// # Errors
     /// As [`next`](Self::next).
     pub async fn up_to(&mut self, until: OpTime) -> Result<Vec<(OpTime, Bytes)>> {
+        let mut since = self.task.clock.monotonic();
         while self.ready.is_empty() && self.last.0 < until {
             self.advance().await?;
+            if self.task.clock.monotonic().saturating_sub(since) > CALL_LIMIT && self.ready.is_empty() {
+                self.leave_straggler(until)?;
+                since = self.task.clock.monotonic();
+            }
         }
         Ok(std::mem::take(&mut self.ready))
+    }
+
+    /// A member that answers, and does not give what there is, gets nothing from the primary any more.
+    fn leave_straggler(&mut self, until: OpTime) -> Result<()> {
+        if self.at_primary {
+            let why = format!("the primary has a record at {until}, and gave none in {CALL_LIMIT:?}");
+            return Err(Error::new(Kind::Unready, DOING, why).retryable(true));
+        }
+        tracing::warn!(at = %self.last.0, %until, "a member lags behind: the oplog is read from the primary");
+        (self.at_primary, self.cursors) = (true, Cursors::Closed);
+        Ok(())
     }
 
     /// Whether so much was read since the last proof that the next is due.

@@ -229,6 +229,27 @@ async fn a_closed_timeline_ends_where_it_was_closed_and_the_next_says_why() {
 }
 
 #[tokio::test]
+async fn a_timeline_that_was_closed_while_nobody_followed_gets_what_the_log_still_holds() {
+    let (server, ground) = (MongoServer::start(&[]).await, Ground::new());
+    insert(&server, 0, 10).await;
+    let from = ground.head(&server).await;
+    to_newest(&ground, &server).await.expect("it begins");
+    insert(&server, 100, 30).await;
+    let closed_at = ground.head(&server).await;
+    let (position, at) = (closed_at.position(), ground.clock.now());
+    let end = End { position, why: "a restore wrote to it".into(), writer: "w".into(), at };
+    let source = "mongo-main".parse().expect("a name");
+    let id = timelines(&ground).await.remove(0).id;
+    close(&ground.vault, &source, &id, end).await.expect("it is closed");
+    insert(&server, 500, 30).await;
+    to_newest(&ground, &server).await.expect("it is completed, and the next begins");
+    let stretch = stretches(&timelines(&ground).await[0]).remove(0);
+    assert_eq!(OpTime::from(stretch.to), closed_at, "all up to its end, and nothing beyond");
+    assert_kept(&ground, &server, from, closed_at).await;
+    assert_eq!(whys(&ground).await, ["the first", "a restore wrote to it"]);
+}
+
+#[tokio::test]
 async fn a_standalone_server_is_refused_with_the_way_out() {
     let (server, ground) = (MongoServer::start(&["--standalone"]).await, Ground::new());
     let error = to_newest(&ground, &server).await.expect_err("it has no log");
