@@ -1,6 +1,6 @@
 //! What tests of the log share: a task, a vault, entries as they are written down, what a server's log holds.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,8 +12,9 @@ use tidekeeper::clock::{SharedClock, SystemClock};
 use tidekeeper::config::Limits;
 use tidekeeper::error::Result;
 use tidekeeper::source::mongodb::client::Link;
-use tidekeeper::source::mongodb::oplog::entry::stamp;
+use tidekeeper::source::mongodb::oplog::entry::{Entry, stamp};
 use tidekeeper::source::mongodb::oplog::tail::newest;
+use tidekeeper::source::mongodb::oplog::transactions::{Assembler, Unit};
 use tidekeeper::source::mongodb::optime::OpTime;
 use tidekeeper::task::{Spool, Task};
 use tidekeeper::vault::Vault;
@@ -87,6 +88,29 @@ pub fn entry(increment: u32, more: Document) -> Bytes {
         doc! { "ts": Timestamp { time: 100, increment }, "t": 1_i64, "v": 2_i64, "ns": "shop.carts" };
     entry.extend(more);
     bytes(&entry)
+}
+
+/// Puts transactions together; they are too small here to need the spool.
+pub fn assembler(known_from: OpTime) -> Assembler {
+    let spool = Spool::new(&Limits::default(), SystemClock::shared()).expect("a spool");
+    Assembler::new(known_from, &spool)
+}
+
+/// What takes effect with a record.
+pub async fn units(assembler: &mut Assembler, record: Vec<Entry>) -> Result<Vec<Unit>> {
+    assembler.take(record).await?;
+    let mut units = Vec::new();
+    while let Some(unit) = assembler.next().await? {
+        units.push(unit);
+    }
+    Ok(units)
+}
+
+/// For tests that wait for nothing else.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+        LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
+    RUNTIME.block_on(work)
 }
 
 /// Inserts `n` documents one by one, with ids from `from`.
