@@ -139,7 +139,10 @@ fn writer<'a>(app: &App, source: &SourceName, fence: &'a Fence) -> Result<(Timel
         let doing = format!("following the log of {source}");
         Error::new(Kind::Unsupported, doing, format!("this build reads no logs of kind {}", system.kind()))
     })?;
-    Ok(TimelineWriter::new(&app.vault, source, kind.name(), fence, bounds, kind.framing()))
+    let (mut out, sealer) =
+        TimelineWriter::new(&app.vault, source, kind.name(), fence, bounds, kind.framing());
+    out.keep_pace(app.spool());
+    Ok((out, sealer))
 }
 
 /// The restore that a source's newest timeline was closed for, while it lasts.
