@@ -131,15 +131,30 @@ impl Log {
                 "{source} cannot be restored to any second yet: no good backup is in its timeline"
             );
         };
-        let span = |window: &Window| format!("from {} to {}", self.text(window.from), self.text(window.to));
-        let mut told = format!("{source} can be restored to any second {}", span(newest));
+        let span = |window: &Window| match [self.text(window.from), self.text(window.to)] {
+            [from, to] if from == to => format!("to {from} alone, the moment of backup {}", window.base),
+            [from, to] => format!("from {from} to {to}"),
+        };
+        let mut told = match self.is_one_moment(newest) {
+            true => format!("{source} can be restored {}", span(newest)),
+            false => format!("{source} can be restored to any second {}", span(newest)),
+        };
         for window in older.iter().rev().take(TOLD) {
             told.push_str(&format!(", and {}", span(window)));
         }
         match older.len().saturating_sub(TOLD) {
-            0 => told,
-            more => format!("{told}, and in {more} older windows"),
+            0 => {}
+            more => told.push_str(&format!(", and in {more} older windows")),
         }
+        if self.is_one_moment(newest) {
+            told.push_str("; nothing after that second is stored");
+        }
+        told
+    }
+
+    /// A window without a segment, or with so little that it holds no second but that of its backup.
+    fn is_one_moment(&self, window: &Window) -> bool {
+        self.text(window.from) == self.text(window.to)
     }
 
     /// Why `at` cannot be had.

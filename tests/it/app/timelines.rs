@@ -39,11 +39,13 @@ async fn a_window_begins_with_a_backup_and_grows() {
     let [window] = view.windows.as_slice() else { panic!("{view:?}") };
     let (from, to) = (window.from.unwrap(), window.to.unwrap());
     assert!(stage.clock.now().duration_since(to) < SignedDuration::from_secs(5), "it was sealed: {view:?}");
-    assert_eq!(view.summary, format!("brook-window can be restored to any second from {from} to {to}"));
+    assert!(view.summary.starts_with(&format!("brook-window can be restored to {to} alone, ")), "{view:?}");
 
     stage.flow(60).await;
     let view = stage.app.timeline(&stage.name).await.unwrap();
     assert_eq!((view.windows.len(), view.windows[0].from), (1, Some(from)));
+    let to = view.windows[0].to.unwrap();
+    assert_eq!(view.summary, format!("brook-window can be restored to any second from {from} to {to}"));
     let lag = view.lag_s.unwrap();
     assert!((0..=23).contains(&lag), "segments are closed after 20 s: {lag}");
     let status = stage.app.status(&stage.engine).await.unwrap();
@@ -51,6 +53,30 @@ async fn a_window_begins_with_a_backup_and_grows() {
     assert_eq!(source.window.map(|window| window.from), Some(from));
     assert!(source.rpo_s.unwrap() <= 45, "the window counts, not the backup: {source:?}");
     assert_eq!(stage.app.timelines().await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_without_a_segment_is_the_moment_of_its_backup() {
+    let mut stage = Stage::new("brook-alone");
+    stage.rest(2).await;
+    assert_eq!(stage.back_up().await.outcome, End::Succeeded);
+    let view = stage.app.timeline(&stage.name).await.unwrap();
+    let [window] = view.windows.as_slice() else { panic!("{view:?}") };
+    assert_eq!((view.segments, window.from_position), (0, window.to_position), "{view:?}");
+    let (only, base) = (window.from.unwrap(), window.base.clone().unwrap());
+    let said = format!(
+        "brook-alone can be restored to {only} alone, the moment of backup {base}; nothing after that second is \
+         stored"
+    );
+    assert_eq!(view.summary, said);
+    // It is, even where the log cannot be read any more; and nothing else is.
+    stage.bed.break_log(Some("as told"));
+    stage.rest(30).await;
+    let done = stage.restore(&stage.wish(only)).await;
+    assert_eq!(done.outcome, End::Succeeded, "{:?}", done.error);
+    assert_eq!(stage.pond.words(), ["spring"]);
+    let refused = stage.plan(&stage.wish(later(only, 5))).await.unwrap_err();
+    assert!(refused.to_string().contains(&said), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
