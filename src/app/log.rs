@@ -1,7 +1,7 @@
 //! What can be restored along a source's log: which backup a moment is had from, and what to say where it cannot be had.
 //! Pure, but for the reading of it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::App;
 use crate::config::SourceName;
@@ -157,6 +157,17 @@ impl Log {
         self.text(window.from) == self.text(window.to)
     }
 
+    /// The last second of the newest window of which all is stored: the log may have more in the second that it ends with.
+    fn last_whole(&self) -> Option<Timestamp> {
+        let window = self.windows.last()?;
+        let end = self.moment(window.to)?;
+        let is_whole = |at: &Timestamp| {
+            let last = self.kind.position_at(*at);
+            last.is_some_and(|last| window.from <= last && last <= window.to)
+        };
+        [end, end - SignedDuration::from_secs(1)].into_iter().find(is_whole)
+    }
+
     /// Why `at` cannot be had.
     pub fn refusal(&self, at: Timestamp, place: &Place) -> Error {
         let doing = format!("looking for {} as it was at {at}", self.source);
@@ -170,10 +181,13 @@ impl Log {
                 ("that moment is before the first backup that its log goes on from".to_owned(), see)
             }
             Place::Between(after, before) => (self.why_between(*after, *before), see),
-            Place::After | Place::In(_) => (
-                "that moment is after the end of it".to_owned(),
-                format!("see that a daemon follows it; {see}"),
-            ),
+            Place::After | Place::In(_) => {
+                let whole = self
+                    .last_whole()
+                    .map(|at| format!("; the last second that is stored to its end is {at}"));
+                let why = format!("that moment is after the end of it{}", whole.unwrap_or_default());
+                (why, format!("see that a daemon follows it; {see}"))
+            }
         };
         Error::new(Kind::NotFound, doing, format!("{}; {why}", self.summary())).hint(hint)
     }

@@ -77,7 +77,10 @@ impl App {
         for _ in 0..SEALS {
             let began = self.clock.now();
             if let Err(error) = self.seal(source, engine).await {
-                let sealing = format!("what was written since could not be stored: {error}");
+                let sealing = format!(
+                    "what was written since its last segment is not stored, and could not be: {error}; ask for an \
+                     earlier moment, or again when it can be"
+                );
                 return Ok(Err(log.refusal(at, &Place::After).hint_first(sealing)));
             }
             log = match self.log(source).await? {
@@ -100,7 +103,7 @@ impl App {
     }
 
     /// Has the log of a source stored up to now, by whoever follows it.
-    async fn seal(&self, source: &SourceName, engine: &Engine) -> Result<()> {
+    pub(super) async fn seal(&self, source: &SourceName, engine: &Engine) -> Result<()> {
         self.source(source)?;
         let order = Order::new(Action::Seal, Some(source.clone()));
         let doing = order.to_string();
