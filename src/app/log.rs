@@ -175,7 +175,7 @@ impl Log {
         let (why, hint) = match place {
             Place::Nowhere => {
                 return Error::new(Kind::NotFound, doing, self.summary())
-                    .hint(format!("tidekeeper backup {} begins a window", self.source));
+                    .hint(format!("`tidekeeper backup {}` begins a window", self.source));
             }
             Place::Before => {
                 ("that moment is before the first backup that its log goes on from".to_owned(), see)

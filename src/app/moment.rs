@@ -142,7 +142,7 @@ impl App {
         let error =
             Error::new(Kind::NotFound, doing, format!("{source} keeps no timeline, only single moments"));
         Err(match before {
-            Some(row) => error.hint(format!("the nearest before it: tidekeeper restore {}", row.backup)),
+            Some(row) => error.hint(format!("the nearest before it: `tidekeeper restore {}`", row.backup)),
             None => error.hint(format!("no good backup is as old; see `tidekeeper backups {source}`")),
         })
     }
