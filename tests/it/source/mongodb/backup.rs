@@ -8,8 +8,8 @@ use std::time::Duration;
 use mongodb::Client;
 use mongodb::bson::{Bson, Decimal128, Document, Timestamp, doc};
 use serde_json::{Value, json};
+use tidekeeper::config::secret::{Password, Secret};
 use tidekeeper::error::Kind;
-use tidekeeper::source::mongodb::config::Password;
 use tidekeeper::source::mongodb::digest::Tally;
 use tidekeeper::source::mongodb::namespace::file_name;
 use tidekeeper::source::mongodb::optime::OpTime;
@@ -324,7 +324,7 @@ async fn rights_are_needed_and_named() {
     let with = |user: &str, password: &str| {
         let mut settings = server.settings();
         settings.username = Some(user.to_owned());
-        settings.password = Some(Password::Given(tidekeeper::config::secret::Secret::new(password)));
+        settings.password = Some(Password::Given(Secret::new(password)));
         settings
     };
     let (capture, _) =

@@ -1,5 +1,6 @@
 //! What `check` tells of a MongoDB.
 
+use tidekeeper::config::secret::{Password, Secret};
 use tidekeeper::source::mongodb::inspect::{inspect, window};
 use tidekeeper::source::mongodb::optime::OpTime;
 use tidekeeper::source::mongodb::permissions::permissions;
@@ -79,9 +80,7 @@ async fn the_roles_that_are_printed_are_enough() {
     server.start_again(&["--auth"]).await;
     let mut settings = server.settings();
     settings.username = Some("tidekeeper".to_owned());
-    settings.password = Some(tidekeeper::source::mongodb::config::Password::Given(
-        tidekeeper::config::secret::Secret::new("secret"),
-    ));
+    settings.password = Some(Password::Given(Secret::new("secret")));
     let inspection = inspect(&settings, &stage.task).await.expect("it is inspected");
     assert!(inspection.findings.iter().all(|finding| finding.severity == Severity::Ok), "{inspection:?}");
     stage.back_up(&settings, 64 << 20).await.expect("it is backed up");
