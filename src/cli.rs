@@ -82,6 +82,11 @@ impl Command {
         if matches!(self, Command::Serve(_)) { "info" } else { "warn" }
     }
 
+    /// Whether what it puts out is data, in which nothing of ours may stand.
+    fn puts_out_data(&self) -> bool {
+        matches!(self, Command::Extract(args) if args.is_to_stdout())
+    }
+
     async fn run(self, context: &Context) -> Result<Outcome> {
         match self {
             Command::Init(args) => init::run(args, context).await,
@@ -116,23 +121,36 @@ pub fn main(daemon: Daemon) -> u8 {
         Err(error) => return misused(&error),
     };
     let context = Context::new(cli.globals, daemon);
+    let stdout_is_data = cli.command.puts_out_data();
     let ended = start(&context, cli.command.usual_log()).and_then(|runtime| {
         let ended = runtime.block_on(cli.command.run(&context));
         // What a command left behind (a look at a system that did not answer) is not waited for.
         runtime.shutdown_background();
         ended
     });
-    outcome::print(&ended, context.globals.json, &context.look)
+    outcome::print(&ended, context.globals.json, stdout_is_data, &context.look)
 }
 
 /// Prints help where it was asked for; else what is wrong with the arguments, for machines too.
 fn misused(error: &clap::Error) -> u8 {
-    let _ = error.print();
-    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+    let is_there = |words: &[&str]| std::env::args_os().any(|given| words.iter().any(|word| given == *word));
+    let document = (error.use_stderr() && is_there(&["--json"])).then(|| {
         let text = error.to_string();
         let why = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let error = Error::new(Kind::Usage, "reading the arguments", why).hint("see tidekeeper --help");
-        println!("{:#}", outcome::error_document(&error));
+        let error = Error::new(Kind::Usage, "reading the arguments", why).hint("see `tidekeeper --help`");
+        outcome::error_document(&error)
+    });
+    match document {
+        // Whoever reads the data must not read of the mistake as if it were some.
+        Some(document) if is_there(&["extract"]) && is_there(&["-", "-o-", "--output=-"]) => {
+            eprintln!("{document:#}");
+        }
+        document => {
+            let _ = error.print();
+            if let Some(document) = document {
+                println!("{document:#}");
+            }
+        }
     }
     u8::try_from(error.exit_code()).unwrap_or(2)
 }

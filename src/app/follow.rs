@@ -118,13 +118,35 @@ impl Follower for Follow {
 impl App {
     /// Stores the log of a source up to now, if it is followed in this process; another that follows it seals in time.
     pub(super) async fn seal_here(&self, source: &SourceName, task: &Task) {
-        let Some(sealer) = self.sealers.of(source) else { return };
-        task.step("seal");
-        let late = || Err(Error::new(Kind::Timeout, "sealing the timeline", "it took too long"));
-        let sealed = within(&*task.clock, SEALING, task.guard(sealer.seal()), late).await;
-        if let Err(error) = sealed {
+        if let Some(Err(error)) = self.sealed_here(source, task).await {
             tracing::warn!(%source, %error, "the log is not stored up to now");
         }
+    }
+
+    /// Stores the log of a source up to now, by whoever follows it.
+    ///
+    /// # Errors
+    /// Why it is not stored.
+    pub(super) async fn seal_anywhere(
+        &self,
+        source: &SourceName,
+        task: &Task,
+        attempt: &Attempt,
+    ) -> Result<()> {
+        match self.sealed_here(source, task).await {
+            Some(sealed) => sealed,
+            None => {
+                task.step("seal");
+                task.guard(self.seal(source, attempt.engine())).await
+            }
+        }
+    }
+
+    async fn sealed_here(&self, source: &SourceName, task: &Task) -> Option<Result<()>> {
+        let sealer = self.sealers.of(source)?;
+        task.step("seal");
+        let late = || Err(Error::new(Kind::Timeout, "sealing the timeline", "it took too long"));
+        Some(within(&*task.clock, SEALING, task.guard(sealer.seal()), late).await.map(drop))
     }
 }
 
@@ -139,7 +161,10 @@ fn writer<'a>(app: &App, source: &SourceName, fence: &'a Fence) -> Result<(Timel
         let doing = format!("following the log of {source}");
         Error::new(Kind::Unsupported, doing, format!("this build reads no logs of kind {}", system.kind()))
     })?;
-    Ok(TimelineWriter::new(&app.vault, source, kind.name(), fence, bounds, kind.framing()))
+    let (mut out, sealer) =
+        TimelineWriter::new(&app.vault, source, kind.name(), fence, bounds, kind.framing());
+    out.keep_pace(app.spool());
+    Ok((out, sealer))
 }
 
 /// The restore that a source's newest timeline was closed for, while it lasts.

@@ -1,7 +1,7 @@
 //! What can be restored along a source's log: which backup a moment is had from, and what to say where it cannot be had.
 //! Pure, but for the reading of it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::App;
 use crate::config::SourceName;
@@ -133,15 +133,41 @@ impl Log {
                 "{source} cannot be restored to any second yet: no good backup is in its timeline"
             );
         };
-        let span = |window: &Window| format!("from {} to {}", self.text(window.from), self.text(window.to));
-        let mut told = format!("{source} can be restored to any second {}", span(newest));
+        let span = |window: &Window| match [self.text(window.from), self.text(window.to)] {
+            [from, to] if from == to => format!("to {from} alone, the moment of backup {}", window.base),
+            [from, to] => format!("from {from} to {to}"),
+        };
+        let mut told = match self.is_one_moment(newest) {
+            true => format!("{source} can be restored {}", span(newest)),
+            false => format!("{source} can be restored to any second {}", span(newest)),
+        };
         for window in older.iter().rev().take(TOLD) {
             told.push_str(&format!(", and {}", span(window)));
         }
         match older.len().saturating_sub(TOLD) {
-            0 => told,
-            more => format!("{told}, and in {more} older windows"),
+            0 => {}
+            more => told.push_str(&format!(", and in {more} older windows")),
         }
+        if self.is_one_moment(newest) {
+            told.push_str("; nothing after that second is stored");
+        }
+        told
+    }
+
+    /// A window without a segment, or with so little that it holds no second but that of its backup.
+    fn is_one_moment(&self, window: &Window) -> bool {
+        self.text(window.from) == self.text(window.to)
+    }
+
+    /// The last second of the newest window of which all is stored: the log may have more in the second that it ends with.
+    fn last_whole(&self) -> Option<Timestamp> {
+        let window = self.windows.last()?;
+        let end = self.moment(window.to)?;
+        let is_whole = |at: &Timestamp| {
+            let last = self.kind.position_at(*at);
+            last.is_some_and(|last| window.from <= last && last <= window.to)
+        };
+        [end, end - SignedDuration::from_secs(1)].into_iter().find(is_whole)
     }
 
     /// Why `at` cannot be had.
@@ -151,16 +177,19 @@ impl Log {
         let (why, hint) = match place {
             Place::Nowhere => {
                 return Error::new(Kind::NotFound, doing, self.summary())
-                    .hint(format!("tidekeeper backup {} begins a window", self.source));
+                    .hint(format!("`tidekeeper backup {}` begins a window", self.source));
             }
             Place::Before => {
                 ("that moment is before the first backup that its log goes on from".to_owned(), see)
             }
             Place::Between(after, before) => (self.why_between(*after, *before), see),
-            Place::After | Place::In(_) => (
-                "that moment is after the end of it".to_owned(),
-                format!("see that a daemon follows it; {see}"),
-            ),
+            Place::After | Place::In(_) => {
+                let whole = self
+                    .last_whole()
+                    .map(|at| format!("; the last second that is stored to its end is {at}"));
+                let why = format!("that moment is after the end of it{}", whole.unwrap_or_default());
+                (why, format!("see that a daemon follows it; {see}"))
+            }
         };
         Error::new(Kind::NotFound, doing, format!("{}; {why}", self.summary())).hint(hint)
     }

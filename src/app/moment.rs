@@ -90,12 +90,14 @@ impl App {
         for _ in 0..SEALS {
             let began = self.clock.now();
             if let Err(error) = self.seal(source, engine).await {
-                let sealing = format!("what was written since could not be stored: {error}");
+                let sealing = format!("what was written since its last segment could not be stored: {error}");
                 // The last second that the window names is to be had, also when the source is gone for good.
                 let last = log.end().filter(|(_, end)| is_second_of(log.moment(*end), at));
                 return Ok(match last {
                     Some((backup, end)) => Ok(Point::within(backup, end, &sealing)),
-                    None => Err(log.refusal(at, &Place::After).hint_first(sealing)),
+                    None => Err(log.refusal(at, &Place::After).hint_first(format!(
+                        "{sealing}; ask for an earlier moment, or again when it can be"
+                    ))),
                 });
             }
             log = match self.log(source).await? {
@@ -118,7 +120,7 @@ impl App {
     }
 
     /// Has the log of a source stored up to now, by whoever follows it.
-    async fn seal(&self, source: &SourceName, engine: &Engine) -> Result<()> {
+    pub(super) async fn seal(&self, source: &SourceName, engine: &Engine) -> Result<()> {
         self.source(source)?;
         let order = Order::new(Action::Seal, Some(source.clone()));
         let doing = order.to_string();
@@ -161,7 +163,7 @@ impl App {
         let error =
             Error::new(Kind::NotFound, doing, format!("{source} keeps no timeline, only single moments"));
         Err(match before {
-            Some(row) => error.hint(format!("the nearest before it: tidekeeper restore {}", row.backup)),
+            Some(row) => error.hint(format!("the nearest before it: `tidekeeper restore {}`", row.backup)),
             None => error.hint(format!("no good backup is as old; see `tidekeeper backups {source}`")),
         })
     }

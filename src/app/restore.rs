@@ -132,11 +132,8 @@ impl Restore {
         let prepared = prepare(&self.app, &self.target, &self.params, Some(attempt), task).await;
         let Prepared { reader, target, plan } =
             prepared.map_err(|error| error.hint_first("the target was not touched"))?;
-        let closed = self.close_timelines(&*target, task, attempt).await;
-        let closed = closed.map_err(|error| error.hint_first("the target was not touched"))?;
-        let anew =
-            closed.iter().map(|source| format!("the window of {source} starts anew with its next backup"));
-        let anew: Vec<String> = anew.collect();
+        let anew = self.close_timelines(&*target, task, attempt).await;
+        let anew = anew.map_err(|error| error.hint_first("the target was not touched"))?;
         let told = |error: Error| anew.iter().fold(error, |error, anew| error.hint_first(anew));
         let restored = target.restore(&reader, &plan, task).await.map_err(told)?;
         task.step("compare");
@@ -152,13 +149,14 @@ impl Restore {
     }
 
     /// Ends the timelines that follow the target's log: what is written from here on is the restore's doing, and no moment
-    /// of the source. A log is known by its own name, whatever the sources are called that follow it.
+    /// of the source. A log is known by its own name, whatever the sources are called that follow it. Tells in words what that
+    /// means for each of them.
     async fn close_timelines(
         &self,
         target: &dyn Target,
         task: &Task,
         attempt: &Attempt,
-    ) -> Result<Vec<SourceName>> {
+    ) -> Result<Vec<String>> {
         let Some(head) = task.guard(target.log_head(task)).await? else { return Ok(Vec::new()) };
         let vault = &self.app.vault;
         let mut closed = Vec::new();
@@ -170,12 +168,21 @@ impl Restore {
                 continue;
             };
             // What was written up to now still belongs to it.
-            self.app.seal_here(source, task).await;
+            let sealed = self.app.seal_anywhere(source, task, attempt).await;
             let Some(head) = task.guard(target.log_head(task)).await? else { continue };
             let why = format!("run {} restored into the source", attempt.run);
             let end = End::new(head.position, why, self.app.clock.now());
             task.guard(timeline::close(vault, source, &newest.id, end)).await?;
-            closed.push(source.clone());
+            closed.push(match sealed {
+                Ok(()) => format!("the window of {source} starts anew with its next backup"),
+                Err(error) => {
+                    tracing::warn!(%source, %error, "the log is not stored up to the restore");
+                    format!(
+                        "the window of {source} starts anew with its next backup, and the one before may end with its last \
+                         segment: what was written since could not be stored: {error}"
+                    )
+                }
+            });
         }
         Ok(closed)
     }

@@ -70,7 +70,7 @@ impl Facts<'_> {
             (Some(log), _) if log.end().is_none() => say(
                 "no good backup is in the timeline that is being written, so no second since can be restored"
                     .to_owned(),
-                format!("take one: tidekeeper backup {source}"),
+                format!("take one: `tidekeeper backup {source}`"),
             ),
             (Some(_), Some(window)) => {
                 let longest = SignedDuration::try_from(bounds.age).unwrap_or(SignedDuration::MAX);

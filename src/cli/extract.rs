@@ -34,13 +34,20 @@ pub struct Args {
     pub deadline: Period,
 }
 
+impl Args {
+    /// Whether what is on standard output is the backup, and nothing else.
+    pub fn is_to_stdout(&self) -> bool {
+        self.output.as_os_str() == "-"
+    }
+}
+
 /// Extracts; needs nothing but the vault, and the private key where the backup is encrypted.
 pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let app = context.app_of_vault(Intent::Read).await?;
     let backup = app.catalog.resolve(&args.backup).await?;
     let task =
         app.task(&format!("extract of {backup}"), Duration::max(args.deadline.0, Duration::from_secs(1)));
-    let to = match args.output.as_os_str() == "-" {
+    let to = match args.is_to_stdout() {
         true => Destination::Stdout,
         false => Destination::Path(&args.output),
     };
@@ -49,7 +56,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let document = json!({ "backup": backup.to_string(), "output": args.output, "files": files });
     let text = text(&document, &context.look);
     if to == Destination::Stdout {
-        // What is on standard output is the backup, and nothing else.
         let told = if context.globals.json { format!("{document:#}\n") } else { text };
         eprint!("{told}");
         return Ok(Outcome::verbatim(String::new()));

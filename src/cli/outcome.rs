@@ -42,11 +42,12 @@ impl Outcome {
     }
 }
 
-/// Prints how a command ended and tells its exit code.
-pub fn print(ended: &Result<Outcome>, json: bool, look: &Look) -> u8 {
+/// Prints how a command ended and tells its exit code. Where stdout is data, the document of an error goes to stderr, alone.
+pub fn print(ended: &Result<Outcome>, json: bool, stdout_is_data: bool, look: &Look) -> u8 {
     match ended {
         Ok(outcome) if json && !outcome.document.is_null() => print_document(&outcome.document),
         Ok(outcome) => print_bytes(outcome.text.as_bytes()),
+        Err(error) if json && stdout_is_data => eprintln!("{:#}", error_document(error)),
         Err(error) => {
             eprint!("{}", complaint(error, look));
             if json {

@@ -143,7 +143,11 @@ fn length(row: &Value) -> String {
 
 fn note(what: &str, row: &Value) -> String {
     match what {
-        "window" => format!("base {}", document::text(row, "/base")),
+        "window" => {
+            let is_one = document::text(row, "/from_position") == document::text(row, "/to_position");
+            let alone = if is_one { ", and nothing after it" } else { "" };
+            format!("base {}{alone}", document::text(row, "/base"))
+        }
         "gap" => document::text(row, "/why").to_owned(),
         _ => format!(
             "{} segments, {}",

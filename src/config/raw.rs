@@ -138,7 +138,7 @@ pub struct Limits {
     pub spool_dir: Option<PathBuf>,
     /// How many bytes may wait there, over all runs.
     pub spool_max: Size,
-    /// Bytes a second into the vault; 0 is unlimited.
+    /// Bytes a second into the vault, segments of timelines before backups; 0 is unlimited.
     pub upload_rate: Size,
     /// How many runs at the same time.
     #[schemars(range(min = 1, max = 64))]

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+use super::node::{Node, Problem};
 use crate::error::{Context, Error, Kind, Result};
 
 /// The longest file that is taken for a secret, in bytes.
@@ -45,6 +46,43 @@ impl Secret {
     /// The text, for the one place that sends it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+/// Where a password comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Password {
+    /// The configuration.
+    Given(Secret),
+    /// This file, read whenever somebody logs in, so that a rotated Secret needs no restart.
+    File(PathBuf),
+}
+
+impl Password {
+    /// What the keys `password` and `password_file` of `node` say, which is called `path`; only one of them may.
+    pub fn of(
+        node: &Node,
+        path: &str,
+        password: Option<Secret>,
+        file: Option<PathBuf>,
+    ) -> Result<Option<Self>, Problem> {
+        match (password, file) {
+            (Some(_), Some(_)) => {
+                let message = "password is given too; keep one of the two";
+                Err(node.near("password_file").problem(format!("{path}.password_file"), message))
+            }
+            (Some(secret), None) => Ok(Some(Password::Given(secret))),
+            (None, Some(file)) => Ok(Some(Password::File(node.span.beside(&file)))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The password now.
+    pub fn read(&self) -> Result<Secret> {
+        match self {
+            Password::Given(secret) => Ok(secret.clone()),
+            Password::File(path) => Secret::from_file(path),
+        }
     }
 }
 

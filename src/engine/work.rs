@@ -227,6 +227,11 @@ impl fmt::Debug for Attempt {
 }
 
 impl Attempt {
+    /// The engine that this is an attempt of: what has to be done first may be asked of it.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Claims a target by its identity, until this attempt ends. `label` names it for people.
     ///
     /// # Errors

@@ -179,7 +179,7 @@ impl SpoolFile {
     fn stalled(&self) -> Error {
         let inner = &self.0.spool.0;
         let why = format!(
-            "all {} bytes of spool_max were in use for {:?}: the vault takes bytes slower than they come",
+            "all {} bytes of spool_max were in use for {:?}: bytes leave slower than they come",
             inner.limits.spool_max, inner.stall_limit
         );
         Error::new(Kind::Full, format!("writing to spool_dir {}", inner.limits.spool_dir.display()), why)

@@ -3,6 +3,7 @@
 //! A missing server fails the test with the command that installs it.
 #![allow(dead_code)]
 
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod daemon;

@@ -246,10 +246,10 @@ impl Facts<'_> {
         let mut say = |what: String, advice: String| problems.push(Advice { what, advice });
         let source = &view.source;
         match (&view.last_good, self.longest_age()) {
-            (None, _) => say(self.whole.none(), format!("tidekeeper backup {source}")),
+            (None, _) => say(self.whole.none(), format!("`tidekeeper backup {source}`")),
             (Some(good), Some(longest)) if self.now.duration_since(good.at) > longest => say(
                 format!("the newest good backup is of {}, more than {INTERVALS} intervals ago", good.at),
-                format!("look why: tidekeeper runs, tidekeeper check; then tidekeeper backup {source}"),
+                format!("look why: `tidekeeper runs`, `tidekeeper check`; then `tidekeeper backup {source}`"),
             ),
             _ => {}
         }
@@ -272,20 +272,22 @@ impl Facts<'_> {
                 Some(error) => (error.message.clone(), error.hint.clone()),
                 None => ("for no known reason".to_owned(), None),
             };
-            let advice = hint.unwrap_or_else(|| format!("tidekeeper runs show {}", run.run));
+            let advice = hint.unwrap_or_else(|| format!("`tidekeeper runs show {}`", run.run));
             say(format!("the last {} failed: {why}", run.action), advice);
         }
         if let Some(last) = view.last_backup.as_ref().filter(|last| last.status == Some(Status::Suspect)) {
-            let advice = format!("compare it; if it is right: tidekeeper accept {}", last.backup);
+            let advice = format!("compare it; if it is right: `tidekeeper accept {}`", last.backup);
             say(format!("backup {} is suspect", last.backup), advice);
         }
         for row in self.listing.of(source) {
             if row.marks.is_damaged() {
-                let advice =
-                    format!("tidekeeper verify {0}; make a new one: tidekeeper backup {source}", row.backup);
+                let advice = format!(
+                    "`tidekeeper verify {0}`; make a new one: `tidekeeper backup {source}`",
+                    row.backup
+                );
                 say(format!("backup {} is damaged", row.backup), advice);
             } else if let Some(problem) = row.problem() {
-                let advice = "tidekeeper scrub tells what else is damaged".to_owned();
+                let advice = "`tidekeeper scrub` tells what else is damaged".to_owned();
                 say(format!("backup {} cannot be read: {problem}", row.backup), advice);
             }
         }

@@ -61,6 +61,6 @@ fn lost(row: &Row, first: &str, others: usize) -> Advice {
     let more = if others == 0 { String::new() } else { format!(" (and {others} more)") };
     Advice {
         what: format!("backup {backup} cannot be restored: {first}{more}"),
-        advice: format!("tidekeeper verify {backup} records it; then tidekeeper backup {source}"),
+        advice: format!("`tidekeeper verify {backup}` records it; then `tidekeeper backup {source}`"),
     }
 }

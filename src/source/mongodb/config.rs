@@ -19,10 +19,9 @@ use serde::Deserialize;
 
 use crate::config::SourceName;
 use crate::config::node::{Node, Problem};
-use crate::config::secret::Secret;
+use crate::config::secret::{Password, Secret};
 use crate::config::shape;
 use crate::config::units::{Period, Size};
-use crate::error::Result;
 use crate::vault::timeline::writer::Bounds;
 
 /// A MongoDB as configured, checked.
@@ -40,25 +39,6 @@ pub struct Settings {
     pub timeline: Option<Bounds>,
     /// Whether a backup reads from a secondary where there is one.
     pub prefer_secondary: bool,
-}
-
-/// Where a password comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Password {
-    /// The configuration.
-    Given(Secret),
-    /// This file, read for each client, so that a rotated Secret needs no restart.
-    File(PathBuf),
-}
-
-impl Password {
-    /// The password now.
-    pub fn read(&self) -> Result<Secret> {
-        match self {
-            Password::Given(secret) => Ok(secret.clone()),
-            Password::File(path) => Secret::from_file(path),
-        }
-    }
 }
 
 /// What is written, in the shape that the JSON Schema is made from.
@@ -181,15 +161,11 @@ impl Check<'_> {
             let key = if given { "password" } else { "username" };
             self.problem(key, "username and password (or password_file) belong together");
         }
-        match (&part.password, &part.password_file) {
-            (Some(_), Some(_)) => {
-                self.problem("password_file", "password is given too; keep one of the two");
-                None
-            }
-            (Some(secret), None) => Some(Password::Given(secret.clone())),
-            (None, Some(file)) => Some(Password::File(self.node.span.beside(file))),
-            (None, None) => None,
-        }
+        let (password, file) = (part.password.clone(), part.password_file.clone());
+        Password::of(self.node, "mongodb", password, file).unwrap_or_else(|problem| {
+            self.problems.push(problem);
+            None
+        })
     }
 
     fn problem(&mut self, key: &str, message: &str) {

@@ -99,13 +99,25 @@ pub fn field<'a>(document: &'a [u8], name: &str) -> Result<Option<RawValue<'a>>>
 
 /// The elements of a document or array, each with its name: bytes, because old servers let in names that are no UTF-8.
 pub fn elements(document: &[u8]) -> Elements<'_> {
-    Elements { rest: document.get(4..document.len().saturating_sub(1)).unwrap_or_default() }
+    elements_of(document.get(4..document.len().saturating_sub(1)).unwrap_or_default())
+}
+
+/// The elements that are left of a document or array: what [`Elements::rest`] told.
+pub fn elements_of(rest: &[u8]) -> Elements<'_> {
+    Elements { rest }
 }
 
 /// Walks elements.
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
     rest: &'a [u8],
+}
+
+impl<'a> Elements<'a> {
+    /// What was not walked yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
 }
 
 impl<'a> Iterator for Elements<'a> {

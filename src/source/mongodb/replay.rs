@@ -166,7 +166,7 @@ async fn read(
     windows: Option<mpsc::Sender<Window>>,
 ) -> Result<Survey> {
     let mut records = records.until(span.until);
-    let mut assembler = Assembler::new(span.apply_from);
+    let mut assembler = Assembler::new(span.apply_from, &records.task().spool);
     let mut router = Router::new(span.selection, catalogue, span.tolerate_until);
     let mut window = Window::default();
     let (mut last, mut bytes) = (None, 0);
@@ -174,7 +174,8 @@ async fn read(
         last = Some(at);
         bytes += record.len() as u64;
         window.passed += record.len();
-        for unit in assembler.take(Entry::all(&record)?)? {
+        assembler.take(Entry::all(&record)?).await?;
+        while let Some(unit) = assembler.next().await? {
             if unit.at <= span.apply_from {
                 continue;
             }

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use super::address::{Address, DEFAULT_PORT};
 use crate::config::SourceName;
 use crate::config::node::{Node, Problem};
-use crate::config::secret::Secret;
+use crate::config::secret::{Password, Secret};
 use crate::config::shape;
 use crate::config::units::Listen;
 use crate::error::Result;
@@ -74,25 +74,6 @@ pub struct Access {
     pub password: Option<Password>,
     /// None: no TLS.
     pub tls: Option<Tls>,
-}
-
-/// Where a password comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Password {
-    /// The configuration.
-    Given(Secret),
-    /// This file, read for each connection, so that a rotated Secret needs no restart.
-    File(PathBuf),
-}
-
-impl Password {
-    /// The password now.
-    pub fn read(&self) -> Result<Secret> {
-        match self {
-            Password::Given(secret) => Ok(secret.clone()),
-            Password::File(path) => Secret::from_file(path),
-        }
-    }
 }
 
 /// How TLS is spoken.
@@ -262,21 +243,13 @@ impl Check {
         file: Option<PathBuf>,
         tls: Option<Tls>,
     ) -> Access {
-        let password = match (password, file) {
-            (Some(_), Some(_)) => {
-                let message = "password is given too; keep one of the two".to_owned();
-                self.problem(node, key, "password_file", message);
-                None
-            }
-            (Some(secret), None) => Some(Password::Given(secret)),
-            (None, Some(file)) => Some(Password::File(node.span.beside(&file))),
-            (None, None) => {
-                if username.is_some() {
-                    self.problem(node, key, "username", "a user needs password or password_file".to_owned());
-                }
-                None
-            }
-        };
+        if username.is_some() && password.is_none() && file.is_none() {
+            self.problem(node, key, "username", "a user needs password or password_file".to_owned());
+        }
+        let password = Password::of(node, key, password, file).unwrap_or_else(|problem| {
+            self.problems.push(problem);
+            None
+        });
         Access { username, password, tls }
     }
 

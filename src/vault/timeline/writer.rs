@@ -12,6 +12,7 @@ use super::walk::Walk;
 use super::{CALL_LIMIT, End, Framing, Origin, Segment, Timeline, list, object, reader};
 use crate::config::SourceName;
 use crate::error::{Error, Kind, Result};
+use crate::task::Spool;
 use crate::vault::Vault;
 use crate::vault::codec::pack::Packers;
 use crate::vault::codec::{persist, start};
@@ -94,6 +95,8 @@ pub struct TimelineWriter<'a> {
     fence: &'a dyn Fence,
     bounds: Bounds,
     framing: Framing,
+    /// Whose pace it keeps.
+    spool: Option<Spool>,
     asks: mpsc::Receiver<Ask>,
     /// Who waits for the next seal.
     waiting: Vec<Ask>,
@@ -128,12 +131,19 @@ impl<'a> TimelineWriter<'a> {
             fence,
             bounds,
             framing,
+            spool: None,
             asks: asked,
             waiting: Vec::new(),
             open: None,
             packers: Arc::default(),
         };
         (writer, Sealer { asks })
+    }
+
+    /// Sends segments at the pace of this spool. They go ahead of what else is sent: a restore may wait for one, and what is
+    /// not sent is at risk.
+    pub fn keep_pace(&mut self, spool: &Spool) {
+        self.spool = Some(spool.clone());
     }
 
     /// The newest timeline of this source, as it lies in the vault now; `None` if there is none, or it was closed, or cannot
@@ -364,6 +374,9 @@ impl<'a> TimelineWriter<'a> {
         };
         let next = Draft::new(&self.vault, packed.to, Some(packed.record.clone()), &self.packers)?;
         let id = id.clone();
+        if let Some(spool) = &self.spool {
+            spool.pace().book_ahead(packed.body.len() as u64).await;
+        }
         self.fence.still_leading().await?;
         object::create(&self.vault, &log::segment(&self.source, &id, &name), &packed.body).await.map_err(
             |error| error.while_doing(format!("storing a segment of timeline {}/{id}", self.source)),

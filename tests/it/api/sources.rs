@@ -24,7 +24,7 @@ async fn status_says_what_is_wrong_and_what_to_do() {
     let source = &status["sources"][0];
     assert_eq!(source["source"], "redis-main");
     assert!(source["last_backup"].is_null() && source["rpo_s"].is_null(), "{status}");
-    assert_eq!(source["problems"][0]["advice"], "tidekeeper backup redis-main", "{status}");
+    assert_eq!(source["problems"][0]["advice"], "`tidekeeper backup redis-main`", "{status}");
     daemon.back_up().await;
     let status = daemon.get("/v1/status").await;
     assert!(status["sources"][0]["rpo_s"].is_number(), "{status}");

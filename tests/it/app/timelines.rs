@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tidekeeper::app::{Destination, RestoreWish};
 use tidekeeper::clock::Clock;
-use tidekeeper::engine::run::End;
+use tidekeeper::engine::request::Ask;
+use tidekeeper::engine::run::{End, Finished};
 use tidekeeper::engine::work::{Action, Order};
 use tidekeeper::error::Kind;
 use tidekeeper::vault::timeline;
@@ -39,11 +40,13 @@ async fn a_window_begins_with_a_backup_and_grows() {
     let [window] = view.windows.as_slice() else { panic!("{view:?}") };
     let (from, to) = (window.from.unwrap(), window.to.unwrap());
     assert!(stage.clock.now().duration_since(to) < SignedDuration::from_secs(5), "it was sealed: {view:?}");
-    assert_eq!(view.summary, format!("brook-window can be restored to any second from {from} to {to}"));
+    assert!(view.summary.starts_with(&format!("brook-window can be restored to {to} alone, ")), "{view:?}");
 
     stage.flow(60).await;
     let view = stage.app.timeline(&stage.name).await.unwrap();
     assert_eq!((view.windows.len(), view.windows[0].from), (1, Some(from)));
+    let to = view.windows[0].to.unwrap();
+    assert_eq!(view.summary, format!("brook-window can be restored to any second from {from} to {to}"));
     let lag = view.lag_s.unwrap();
     assert!((0..=23).contains(&lag), "segments are closed after 20 s: {lag}");
     let status = stage.app.status(&stage.engine).await.unwrap();
@@ -51,6 +54,30 @@ async fn a_window_begins_with_a_backup_and_grows() {
     assert_eq!(source.window.map(|window| window.from), Some(from));
     assert!(source.rpo_s.unwrap() <= 45, "the window counts, not the backup: {source:?}");
     assert_eq!(stage.app.timelines().await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_without_a_segment_is_the_moment_of_its_backup() {
+    let mut stage = Stage::new("brook-alone");
+    stage.rest(2).await;
+    assert_eq!(stage.back_up().await.outcome, End::Succeeded);
+    let view = stage.app.timeline(&stage.name).await.unwrap();
+    let [window] = view.windows.as_slice() else { panic!("{view:?}") };
+    assert_eq!((view.segments, window.from_position), (0, window.to_position), "{view:?}");
+    let (only, base) = (window.from.unwrap(), window.base.clone().unwrap());
+    let said = format!(
+        "brook-alone can be restored to {only} alone, the moment of backup {base}; nothing after that second is \
+         stored"
+    );
+    assert_eq!(view.summary, said);
+    // It is, even where the log cannot be read any more; and nothing else is.
+    stage.bed.break_log(Some("as told"));
+    stage.rest(30).await;
+    let done = stage.restore(&stage.wish(only)).await;
+    assert_eq!(done.outcome, End::Succeeded, "{:?}", done.error);
+    assert_eq!(stage.pond.words(), ["spring"]);
+    let refused = stage.plan(&stage.wish(later(only, 5))).await.unwrap_err();
+    assert!(refused.to_string().contains(&said), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,8 +169,16 @@ async fn what_cannot_be_had_is_refused_with_what_can() {
     let told = format!("{:?}", status.sources[0].problems);
     assert!(told.contains("its log is not followed") && told.contains("as told"), "{told}");
     let after = stage.plan(&stage.wish(lost)).await.unwrap_err();
-    assert!(after.to_string().contains("after the end of it"), "{after}");
-    assert!(after.hint_text().unwrap().contains("could not be stored"), "{:?}", after.hint_text());
+    let window = stage.app.timeline(&stage.name).await.unwrap().windows[0].clone();
+    let whole = window.to.unwrap() - SignedDuration::from_secs(1);
+    for words in ["after the end of it", &format!("the last second that is stored to its end is {whole}")] {
+        assert!(after.to_string().contains(words), "{after}");
+    }
+    assert!(stage.plan(&stage.wish(whole)).await.is_ok(), "what is said holds, though nobody can seal");
+    let hint = after.hint_text().unwrap();
+    for words in ["is not stored, and could not be", "as told", "`tidekeeper timeline brook-refused`"] {
+        assert!(hint.contains(words), "{words}: {hint}");
+    }
 
     stage.bed.break_log(None);
     stage.flow(90).await;
@@ -208,6 +243,59 @@ async fn a_restore_into_the_source_ends_its_timeline() {
     assert_eq!(elsewhere.outcome, End::Succeeded);
     let timelines = timeline::list(&stage.app.vault, &stage.name).await.unwrap();
     assert!(timelines.len() == 2 && timelines[1].end == Ok(None));
+}
+
+/// A command restores into the source, while the daemon follows it and others go on writing.
+async fn restored_by_a_command(stage: &mut Stage, at: Timestamp) -> Finished {
+    let (app, engine) = stage.process("command");
+    let wish = RestoreWish { target: None, ..stage.wish(at) };
+    let work = async move {
+        let task = app.task("order", Duration::from_secs(600));
+        let order = app.restore_order(&wish, &engine, &task).await.unwrap();
+        let ask = Ask {
+            principal: "ada".to_owned(),
+            route: "test".to_owned(),
+            idempotency: None,
+            body: serde_json::Value::Null,
+            order,
+            deadline: Duration::from_secs(600),
+        };
+        engine.have_done(&ask, Duration::from_secs(700)).await.unwrap().1.finished().unwrap().clone()
+    };
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = stage.flow(1) => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_has_the_log_stored_before_it_restores_into_the_source() {
+    let mut stage = filled("brook-command-closes", 50).await;
+    stage.bed.slow_restores(Duration::from_secs(60));
+    let began = stage.clock.now();
+    let done = restored_by_a_command(&mut stage, began - SignedDuration::from_secs(30)).await;
+    assert_eq!(done.outcome, End::Succeeded, "{:?}", done.error);
+    assert!(done.summary.ends_with("starts anew with its next backup"), "{}", done.summary);
+    let view = stage.app.timeline(&stage.name).await.unwrap();
+    let end = view.windows[0].to.unwrap();
+    assert!(
+        end >= began - SignedDuration::from_secs(1),
+        "nothing from before the restore is lost: {end} {began}"
+    );
+
+    // Where that cannot be had it is said.
+    let mut stage = filled("brook-command-blind", 50).await;
+    let at = stage.clock.now() - SignedDuration::from_secs(30);
+    stage.bed.break_log(Some("as told"));
+    let done = restored_by_a_command(&mut stage, at).await;
+    assert_eq!(done.outcome, End::Succeeded, "{:?}", done.error);
+    for words in ["the one before may end with its last segment", "as told"] {
+        assert!(done.summary.contains(words), "{words}: {}", done.summary);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -164,7 +164,10 @@ async fn asking_twice_with_one_key_is_asking_once() {
 async fn status_says_what_is_wrong_and_what_to_do() {
     let (_server, cli, _) = with_backups(0).await;
     let empty = cli.run(&["status"]).await.exits(0).stdout;
-    assert!(empty.contains("redis-main: there is no good backup\n  tidekeeper backup redis-main"), "{empty}");
+    assert!(
+        empty.contains("redis-main: there is no good backup\n  `tidekeeper backup redis-main`"),
+        "{empty}"
+    );
     assert!(
         empty.contains("vault: no daemon leads, so no schedule runs: nobody ever led this vault"),
         "{empty}"
@@ -205,7 +208,7 @@ async fn a_backup_whose_data_is_gone_is_told_and_counts_no_more() {
     let problem = &source["problems"][0];
     assert_eq!(problem["what"], format!("backup {} cannot be restored: {key} is not there", backups[1]));
     let advice = problem["advice"].as_str().expect("text");
-    assert!(advice.starts_with(&format!("tidekeeper verify {}", backups[1])), "{advice}");
+    assert!(advice.starts_with(&format!("`tidekeeper verify {}`", backups[1])), "{advice}");
     let id = |backup: &str| backup.split_once('/').expect("SOURCE/ID").1.to_owned();
     let named = |field: &str| source[field]["backup"]["id"].as_str().expect("an id").to_owned();
     assert_eq!((named("last_backup"), named("last_good")), (id(&backups[1]), id(&backups[0])));

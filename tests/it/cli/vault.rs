@@ -70,6 +70,23 @@ async fn what_is_extracted_starts_a_stock_server() {
 }
 
 #[tokio::test]
+async fn no_error_stands_in_the_data_on_stdout() {
+    let cli = Cli::new(&[]);
+    cli.run(&["init", "--vault", "vault"]).await.exits(0);
+    let none = ["extract", "redis-main/latest", "--output", "-", "--vault", "vault", "--json"];
+    let ran = cli.run(&none).await.exits(1);
+    assert_eq!(ran.stdout, "", "whoever reads the backup there takes it for one");
+    let told: serde_json::Value = serde_json::from_str(&ran.stderr).expect("the document, alone");
+    assert_eq!(told["code"], "not-found", "{told}");
+    let misused = cli.run(&[&none[..], &["--nonsense"]].concat()).await.exits(2);
+    assert_eq!(misused.stdout, "");
+    assert!(misused.stderr.contains("--nonsense"), "{misused:?}");
+    // Where the files go elsewhere stdout is for documents, as everywhere.
+    let elsewhere = ["extract", "redis-main/latest", "--output", "out", "--vault", "vault", "--json"];
+    assert_eq!(cli.run(&elsewhere).await.exits(1).json()["code"], "not-found");
+}
+
+#[tokio::test]
 async fn a_flipped_bit_is_exit_code_5_and_is_not_restored() {
     let (server, cli) = filled().await;
     cli.run(&["init"]).await.exits(0);

@@ -60,7 +60,7 @@ async fn status_says_what_is_wrong_and_what_to_do() {
     let view = status().await;
     assert_eq!(view.next_due, Some(instant("2026-11-21T12:00:00Z")));
     assert_eq!(view.problems[0].what, "there is no good backup");
-    assert_eq!(view.problems[0].advice, "tidekeeper backup a");
+    assert_eq!(view.problems[0].advice, "`tidekeeper backup a`");
     let run = async || {
         let ask = ask(Action::Backup, "a", None);
         process.run(&ask).await.unwrap()

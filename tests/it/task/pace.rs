@@ -26,11 +26,25 @@ async fn senders_share_the_line() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_goes_ahead_waits_for_its_own_kind_and_others_pay() {
+    let clock = TestClock::starting_at(Timestamp::UNIX_EPOCH);
+    let pace = Pace::new(1_000, clock.clone());
+    pace.book(100_000).await;
+    pace.book_ahead(5_000).await;
+    assert_eq!(clock.monotonic(), Duration::ZERO, "the line is booked for 100 s, but not by its kind");
+    pace.book_ahead(1_000).await;
+    assert_eq!(clock.monotonic(), Duration::from_secs(5));
+    pace.book(1).await;
+    assert_eq!(clock.monotonic(), Duration::from_secs(106), "all bytes were counted");
+}
+
+#[tokio::test(start_paused = true)]
 async fn zero_is_unlimited() {
     let clock = TestClock::starting_at(Timestamp::UNIX_EPOCH);
     let pace = Pace::new(0, clock.clone());
     for _ in 0..100 {
         pace.book(u64::MAX).await;
+        pace.book_ahead(u64::MAX).await;
     }
     assert_eq!(clock.monotonic(), Duration::ZERO);
 }

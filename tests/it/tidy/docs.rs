@@ -68,9 +68,10 @@ fn path_of(link: &str) -> &str {
     link.split('#').next().unwrap_or_default()
 }
 
-/// Every `tidekeeper COMMAND --flag` in a document is one that the binary knows.
-fn commands_of_documents_exist(file: &File) -> Vec<Finding> {
-    if !is_document(file) || file.path == "CHANGELOG.md" {
+/// Every `tidekeeper COMMAND --flag` in a document, or in backquotes in the program (a hint, mostly), is one that the binary
+/// knows.
+fn commands_that_are_named_exist(file: &File) -> Vec<Finding> {
+    if !is_document(file) && !file.is_source() || file.path == "CHANGELOG.md" {
         return Vec::new();
     }
     let spoken = code_of(file).into_iter().filter_map(|(n, code)| {
@@ -133,11 +134,17 @@ fn documents_name_what_exists() {
 }
 
 #[test]
-fn commands_in_documents_exist() {
+fn commands_in_documents_and_hints_exist() {
     let readme = files().into_iter().find(|file| file.path == "README.md").expect("there is a README");
     assert!(readme.text.contains("tidekeeper serve"), "the rule has something to look at");
-    none(files().iter().flat_map(commands_of_documents_exist));
-    let rule = commands_of_documents_exist;
+    none(files().iter().flat_map(commands_that_are_named_exist));
+    let rule = commands_that_are_named_exist;
     tells_apart(rule, "README.md", "`tidekeeper backup redis-main --json`", "`tidekeeper bakcup redis-main`");
     tells_apart(rule, "README.md", "`tidekeeper --vault ./v backups`", "`tidekeeper restore x --yes-really`");
+    tells_apart(
+        rule,
+        "src/a.rs",
+        "\"`tidekeeper timeline {}` shows\"",
+        "\"`tidekeeper timelines {}` shows\"",
+    );
 }

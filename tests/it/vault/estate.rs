@@ -26,6 +26,8 @@ use tidekeeper::vault::store::{Create, Key, Store, list_all};
 use tidekeeper::vault::store_clock::StoreClock;
 use tidekeeper::vault::verify::prove;
 
+pub use crate::harness::bench::Leads;
+
 pub const SOURCE: &str = "redis-main";
 pub const HOUR: Duration = Duration::from_secs(3600);
 pub const DAY: Duration = Duration::from_secs(86_400);
@@ -199,21 +201,6 @@ pub fn keep_one() -> Policy {
         grace: DAY,
     };
     Policy { source: SOURCE.parse().expect("a name"), retention, zone: TimeZone::UTC, interval: None }
-}
-
-/// A leader whom nobody deposes.
-#[derive(Debug)]
-pub struct Leads;
-
-#[async_trait]
-impl Fence for Leads {
-    fn generation(&self) -> Option<u64> {
-        Some(1)
-    }
-
-    async fn still_leading(&self) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Somebody else leads.

@@ -99,6 +99,11 @@ impl Records {
         Records { until, ..self }
     }
 
+    /// On whose behalf they are read.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
     /// The next record: all entries of one ts, one after the other. `None` after the last.
     ///
     /// # Errors

@@ -155,6 +155,9 @@ pub struct Router<'a> {
     fuzzy_until: OpTime,
     targets: HashMap<String, Option<Arc<Namespace>>>,
     sources: HashMap<Arc<Namespace>, Namespace>,
+    /// Of the unit under way: how many operations are meant, and how many are not.
+    taken: u64,
+    left_out: u64,
     /// The counts so far.
     pub tally: Tally,
 }
@@ -177,30 +180,39 @@ impl<'a> Router<'a> {
             fuzzy_until,
             targets: HashMap::new(),
             sources: HashMap::new(),
+            taken: 0,
+            left_out: 0,
             tally: Tally::default(),
         }
     }
 
-    /// The steps of the next unit.
+    /// The steps of the next unit, or of the next part of one.
     ///
     /// # Errors
     /// `Unsupported` for an operation that cannot be replayed, naming it; `Refused` where the selection cannot be had.
     pub fn route(&mut self, unit: &Unit) -> Result<Vec<Step>> {
         let mut steps = Vec::with_capacity(unit.ops.len());
-        let (mut taken, mut left_out) = (0, 0);
         for entry in &unit.ops {
             match self
                 .entry(entry, unit.at)
                 .map_err(|error| error.while_doing(format!("replaying {}", unit.at)))?
             {
                 Taken::Nothing => {}
-                Taken::LeftOut => left_out += 1,
+                Taken::LeftOut => self.left_out += 1,
                 Taken::Steps(more) => {
-                    taken += 1;
+                    self.taken += 1;
                     steps.extend(more);
                 }
             }
         }
+        if unit.ends {
+            self.count(unit);
+        }
+        Ok(steps)
+    }
+
+    fn count(&mut self, unit: &Unit) {
+        let (taken, left_out) = (std::mem::take(&mut self.taken), std::mem::take(&mut self.left_out));
         if unit.is_transaction && taken > 0 {
             self.tally.transactions += 1;
             if left_out > 0 {
@@ -209,7 +221,6 @@ impl<'a> Router<'a> {
                 self.tally.split.first.get_or_insert(unit.at);
             }
         }
-        Ok(steps)
     }
 
     fn entry(&mut self, entry: &Entry, at: OpTime) -> Result<Taken> {

@@ -8,14 +8,14 @@ use std::time::Duration;
 use mongodb::Client;
 use mongodb::bson::{Bson, Decimal128, Document, Timestamp, doc};
 use serde_json::{Value, json};
+use tidekeeper::config::secret::{Password, Secret};
 use tidekeeper::error::Kind;
-use tidekeeper::source::mongodb::config::Password;
 use tidekeeper::source::mongodb::digest::Tally;
 use tidekeeper::source::mongodb::namespace::file_name;
 use tidekeeper::source::mongodb::optime::OpTime;
 use tidekeeper::vault::manifest::{Level, Status};
 
-use super::stage::{Stage, held, numbered};
+use super::stage::{Stage, fill, held};
 use crate::harness::mongodb::{MongoServer, settings_at, uri_at};
 use crate::harness::proxy::{Proxy, Weather};
 use crate::harness::wait_for;
@@ -26,21 +26,21 @@ const USUAL: u64 = 64 << 20;
 /// Names of collections with every character that a file's name must not have.
 const ODD: [&str; 6] = ["a b%c", "x/y", "sl\\ash", "hé中", "dot..ted.", "star*q?\"<>|:"];
 
-async fn fill(client: &Client) {
+async fn furnish(client: &Client) {
     let db = client.database("shop");
     let run = async |command: Document| db.run_command(command).await.expect("the server obeys");
     for name in ODD {
-        db.collection(name).insert_many(numbered(0..5, 10)).await.expect("they are inserted");
+        fill(&db.collection(name), 0..5, 10).await;
     }
     run(doc! { "create": "empty" }).await;
     run(doc! { "create": "cap", "capped": true, "size": 65536, "max": 100 }).await;
-    db.collection("cap").insert_many(numbered(0..50, 20)).await.expect("they are inserted");
+    fill(&db.collection("cap"), 0..50, 20).await;
     run(doc! { "create": "strict", "validator": { "n": { "$gte": 0 } }, "validationLevel": "moderate" })
         .await;
-    db.collection("strict").insert_many(numbered(0..3, 5)).await.expect("they are inserted");
+    fill(&db.collection("strict"), 0..3, 5).await;
     run(doc! { "create": "clear", "clusteredIndex": { "key": { "_id": 1 }, "unique": true, "name": "cl" } })
         .await;
-    db.collection("clear").insert_many(numbered(0..20, 5)).await.expect("they are inserted");
+    fill(&db.collection("clear"), 0..20, 5).await;
     run(doc! { "create": "meas", "timeseries": { "timeField": "t", "metaField": "m" } }).await;
     run(doc! { "create": "view", "viewOn": "strict", "pipeline": [{ "$match": { "n": { "$gt": 7 } } }] })
         .await;
@@ -52,7 +52,7 @@ async fn fill(client: &Client) {
         doc! { "key": { "text": 1 }, "name": "u", "unique": true, "collation": { "locale": "en", "strength": 2 } },
     ];
     run(doc! { "createIndexes": "empty", "indexes": indexes }).await;
-    client.database("other").collection("x").insert_many(numbered(0..1, 1)).await.expect("it is inserted");
+    fill(&client.database("other").collection("x"), 0..1, 1).await;
 }
 
 fn fact<'a>(facts: &'a serde_json::Map<String, Value>, name: &str) -> &'a str {
@@ -68,7 +68,7 @@ fn optime(text: &str) -> OpTime {
 async fn everything_is_in_as_the_stock_tools_lay_it_out() {
     let (stage, server) = (Stage::new(), MongoServer::start(&[]).await);
     let client = server.client().await;
-    fill(&client).await;
+    furnish(&client).await;
     let (capture, backup) = stage.back_up(&server.settings(), USUAL).await.expect("it is backed up");
     assert_eq!(backup.manifest.status, Status::Complete, "{:?}", capture.omissions);
     let plain = ["empty", "cap", "strict", "clear", "meas"];
@@ -122,7 +122,7 @@ async fn everything_is_in_as_the_stock_tools_lay_it_out() {
 async fn it_is_of_one_moment_with_its_oplog() {
     let (stage, server) = (Stage::new(), MongoServer::start(&[]).await);
     let client = server.client().await;
-    fill(&client).await;
+    furnish(&client).await;
     let (capture, backup) = stage.back_up(&server.settings(), USUAL).await.expect("it is backed up");
     let facts = &capture.contents.facts;
     assert_eq!(fact(facts, "consistency"), "fuzzy", "this server heeds no atClusterTime");
@@ -150,7 +150,7 @@ async fn a_dump_under_writes_and_its_oplog_are_a_prefix_of_them() {
     let client = server.client().await;
     for n in 0..4 {
         let collection = client.database("busy").collection(&format!("c{n}"));
-        collection.insert_many(numbered(-400..0, 200)).await.expect("they are inserted");
+        fill(&collection, -400..0, 200).await;
     }
     let (stop, written) = (Arc::new(AtomicBool::new(false)), server.client().await);
     let writer = tokio::spawn({
@@ -235,9 +235,9 @@ async fn a_small_spool_and_many_collections_do_not_wait_for_each_other() {
     let client = server.client().await;
     for n in 0..40 {
         let collection = client.database("many").collection(&format!("c{n}"));
-        collection.insert_many(numbered(n..n + 3, 10)).await.expect("they are inserted");
+        fill(&collection, n..n + 3, 10).await;
     }
-    client.database("many").collection("big").insert_many(numbered(0..3000, 1024)).await.expect("inserted");
+    fill(&client.database("many").collection("big"), 0..3000, 1024).await;
     let (capture, backup) = stage.back_up(&server.settings(), 256 << 10).await.expect("it is backed up");
     for n in 0..40 {
         assert_eq!(capture.contents.namespaces[&format!("many.c{n}")].items, 3);
@@ -256,7 +256,7 @@ async fn a_small_spool_and_many_collections_do_not_wait_for_each_other() {
 async fn without_an_oplog_it_says_so() {
     let (stage, server) = (Stage::new(), MongoServer::start(&["--standalone"]).await);
     let client = server.client().await;
-    fill(&client).await;
+    furnish(&client).await;
     let (capture, backup) = stage.back_up(&server.settings(), USUAL).await.expect("it is backed up");
     assert_eq!(capture.log, None);
     let consistency = capture.consistency.expect("it is told");
@@ -270,7 +270,7 @@ async fn without_an_oplog_it_says_so() {
 /// A collection of 4 MiB, read in ranges through a link of 2 MiB a second.
 async fn slowly(server: &MongoServer) -> (Proxy, tidekeeper::source::mongodb::config::Settings) {
     let collection = server.client().await.database("slow").collection("from");
-    collection.insert_many(numbered(0..2000, 2048)).await.expect("they are inserted");
+    fill(&collection, 0..2000, 2048).await;
     let proxy = Proxy::start(server.port).await;
     proxy.set(Weather { rate: 2 << 20, ..Weather::default() });
     let settings = settings_at(&uri_at(proxy.port));
@@ -314,7 +314,7 @@ async fn a_collection_that_is_dropped_under_its_reader_is_dropped_in_the_oplog()
 #[tokio::test]
 async fn rights_are_needed_and_named() {
     let (stage, mut server) = (Stage::new(), MongoServer::start(&[]).await);
-    fill(&server.client().await).await;
+    furnish(&server.client().await).await;
     for (user, role) in [("full", "backup"), ("reader", "readAnyDatabase"), ("narrow", "read")] {
         let create = doc! { "createUser": user, "pwd": "secret", "roles": [{ "role": role, "db": "admin" }] };
         server.command("admin", create).await;
@@ -324,7 +324,7 @@ async fn rights_are_needed_and_named() {
     let with = |user: &str, password: &str| {
         let mut settings = server.settings();
         settings.username = Some(user.to_owned());
-        settings.password = Some(Password::Given(tidekeeper::config::secret::Secret::new(password)));
+        settings.password = Some(Password::Given(Secret::new(password)));
         settings
     };
     let (capture, _) =
@@ -353,14 +353,7 @@ async fn nobody_there_is_unreachable() {
 #[tokio::test]
 async fn facts_are_those_that_a_restore_needs() {
     let (stage, server) = (Stage::new(), MongoServer::start(&[]).await);
-    server
-        .client()
-        .await
-        .database("a")
-        .collection("b")
-        .insert_many(numbered(0..9, 9))
-        .await
-        .expect("inserted");
+    fill(&server.client().await.database("a").collection("b"), 0..9, 9).await;
     let (capture, _) = stage.back_up(&server.settings(), USUAL).await.expect("it is backed up");
     let facts = &capture.contents.facts;
     assert_eq!(facts["server_version"], json!("8.2.11"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::bson::{Document, doc};
 use tidekeeper::error::Kind;
 
-use super::stage::{Stage, held, numbered};
+use super::stage::{Stage, fill, held};
 use crate::harness::mongodb::{MongoServer, settings_at, uri_at};
 use crate::harness::proxy::{Proxy, Then, Weather};
 use crate::harness::wait_for;
@@ -14,7 +14,7 @@ use crate::harness::wait_for;
 async fn server() -> MongoServer {
     let server = MongoServer::start(&["--enable-test-commands"]).await;
     let db = server.client().await.database("data");
-    db.collection("docs").insert_many(numbered(0..8000, 1024)).await.expect("they are inserted");
+    fill(&db.collection("docs"), 0..8000, 1024).await;
     server
 }
 
@@ -98,14 +98,14 @@ async fn an_oplog_that_is_too_short_for_the_dump_is_named() {
     let (stage, server) = (Stage::new(), MongoServer::start(&["--oplog-max-entries", "1000"]).await);
     let client = server.client().await;
     let slow = client.database("slow").collection("docs");
-    slow.insert_many(numbered(0..1500, 4096)).await.expect("they are inserted");
+    fill(&slow, 0..1500, 4096).await;
     let proxy = Proxy::start(server.port).await;
     proxy.set(Weather { rate: 1 << 20, ..Weather::default() });
     let write = async {
         wait_for("a part is read", Duration::from_secs(60), async || proxy.passed() > 1 << 20).await;
         for n in 0..4 {
             let other = client.database("other").collection("docs");
-            other.insert_many(numbered(n * 1000..(n + 1) * 1000, 1)).await.expect("they are inserted");
+            fill(&other, n * 1000..(n + 1) * 1000, 1).await;
         }
     };
     let settings = settings_at(&uri_at(proxy.port));

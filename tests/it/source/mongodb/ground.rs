@@ -1,51 +1,39 @@
-//! What tests of the log share: a task, a vault, entries as they are written down, what a server's log holds.
+//! What tests of the log share: entries as they are written down, what a server's log holds.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::ops::Deref;
+use std::sync::LazyLock;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, RawDocumentBuf, Timestamp, doc};
-use tempfile::TempDir;
-use tidekeeper::clock::{SharedClock, SystemClock};
+use tidekeeper::clock::SystemClock;
 use tidekeeper::config::Limits;
 use tidekeeper::error::Result;
 use tidekeeper::source::mongodb::client::Link;
-use tidekeeper::source::mongodb::oplog::entry::stamp;
+use tidekeeper::source::mongodb::oplog::entry::{Entry, stamp};
 use tidekeeper::source::mongodb::oplog::tail::newest;
+use tidekeeper::source::mongodb::oplog::transactions::{Assembler, Unit};
 use tidekeeper::source::mongodb::optime::OpTime;
-use tidekeeper::task::{Spool, Task};
-use tidekeeper::vault::Vault;
-use tidekeeper::vault::deletion::Fence;
-use tidekeeper::vault::store::memory::MemoryStore;
+use tidekeeper::task::Spool;
 
+use crate::harness::bench::Bench;
+pub use crate::harness::bench::Leads;
 use crate::harness::mongodb::MongoServer;
 
-/// A vault, and a task to work with.
-pub struct Ground {
-    pub clock: SharedClock,
-    pub vault: Vault,
-    pub task: Task,
-    pub _spool: TempDir,
+/// Looks at a server's log.
+pub struct Ground(Bench);
+
+impl Deref for Ground {
+    type Target = Bench;
+
+    fn deref(&self) -> &Bench {
+        &self.0
+    }
 }
 
 impl Ground {
     pub fn new() -> Self {
-        let clock = SystemClock::shared();
-        let spool = tempfile::tempdir().expect("a temporary folder");
-        let limits = Limits { spool_dir: spool.path().to_owned(), ..Limits::default() };
-        let task = Task {
-            run: "test".into(),
-            clock: clock.clone(),
-            deadline: Duration::from_secs(300),
-            cancel: Default::default(),
-            progress: Default::default(),
-            spool: Spool::new(&limits, clock.clone()).expect("a spool"),
-            limits: Arc::new(limits),
-        };
-        let vault = Vault::new(Arc::new(MemoryStore::new(clock.clone())), clock.clone(), None);
-        Ground { clock, vault, task, _spool: spool }
+        Ground(Bench::new())
     }
 
     pub async fn link(&self, server: &MongoServer) -> Link {
@@ -55,20 +43,6 @@ impl Ground {
     /// Where the server's log ends now.
     pub async fn head(&self, server: &MongoServer) -> OpTime {
         newest(&self.link(server).await, &self.task).await.expect("it tells").expect("it has an oplog").0
-    }
-}
-
-/// Whoever asks it leads.
-pub struct Leads;
-
-#[async_trait]
-impl Fence for Leads {
-    fn generation(&self) -> Option<u64> {
-        Some(1)
-    }
-
-    async fn still_leading(&self) -> Result<()> {
-        Ok(())
     }
 }
 
@@ -87,6 +61,29 @@ pub fn entry(increment: u32, more: Document) -> Bytes {
         doc! { "ts": Timestamp { time: 100, increment }, "t": 1_i64, "v": 2_i64, "ns": "shop.carts" };
     entry.extend(more);
     bytes(&entry)
+}
+
+/// Puts transactions together; they are too small here to need the spool.
+pub fn assembler(known_from: OpTime) -> Assembler {
+    let spool = Spool::new(&Limits::default(), SystemClock::shared()).expect("a spool");
+    Assembler::new(known_from, &spool)
+}
+
+/// What takes effect with a record.
+pub async fn units(assembler: &mut Assembler, record: Vec<Entry>) -> Result<Vec<Unit>> {
+    assembler.take(record).await?;
+    let mut units = Vec::new();
+    while let Some(unit) = assembler.next().await? {
+        units.push(unit);
+    }
+    Ok(units)
+}
+
+/// For tests that wait for nothing else.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+        LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
+    RUNTIME.block_on(work)
 }
 
 /// Inserts `n` documents one by one, with ids from `from`.

@@ -1,37 +1,15 @@
 //! What tests of the replay share: a writer that changes a server in every way, and what a server holds, to the byte.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::{Client, Database};
-use tempfile::TempDir;
-use tidekeeper::clock::SystemClock;
 use tidekeeper::source::mongodb::oplog::entry::stamp;
 use tidekeeper::source::mongodb::optime::OpTime;
-use tidekeeper::task::{Limits, Spool, Task};
 
 use crate::harness::mongodb::MongoServer;
-
-/// A task of two minutes; its spool lives as long as the folder.
-pub fn task() -> (Task, TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let limits = Limits { spool_dir: folder.path().to_owned(), ..Limits::default() };
-    let clock = SystemClock::shared();
-    let task = Task {
-        run: "test".into(),
-        clock: clock.clone(),
-        deadline: Duration::from_secs(120),
-        cancel: Default::default(),
-        progress: Default::default(),
-        spool: Spool::new(&limits, clock).expect("a spool"),
-        limits: Arc::new(limits),
-    };
-    (task, folder)
-}
 
 /// Numbers that a seed gives again.
 #[derive(Debug)]

@@ -1,12 +1,13 @@
 //! What `check` tells of a MongoDB.
 
+use tidekeeper::config::secret::{Password, Secret};
 use tidekeeper::source::mongodb::inspect::{inspect, window};
 use tidekeeper::source::mongodb::optime::OpTime;
 use tidekeeper::source::mongodb::permissions::permissions;
 use tidekeeper::source::{Inspection, Severity};
 use tidekeeper::vault::timeline::writer::Bounds;
 
-use super::stage::{Stage, numbered};
+use super::stage::{Stage, fill};
 use crate::harness::mongodb::MongoServer;
 
 fn says(inspection: &Inspection, severity: Severity, words: &str) -> bool {
@@ -16,14 +17,7 @@ fn says(inspection: &Inspection, severity: Severity, words: &str) -> bool {
 #[tokio::test]
 async fn a_replica_set_is_looked_at() {
     let (stage, server) = (Stage::new(), MongoServer::start(&[]).await);
-    server
-        .client()
-        .await
-        .database("a")
-        .collection("b")
-        .insert_many(numbered(0..9, 100))
-        .await
-        .expect("inserted");
+    fill(&server.client().await.database("a").collection("b"), 0..9, 100).await;
     let inspection = inspect(&server.settings(), &stage.task).await.expect("it is inspected");
     assert_eq!(inspection.server, "MongoDB 8.2.11");
     assert_eq!(inspection.endpoint, format!("127.0.0.1:{}", server.port));
@@ -59,14 +53,7 @@ fn a_short_oplog_is_worth_a_word() {
 #[tokio::test]
 async fn the_roles_that_are_printed_are_enough() {
     let (stage, mut server) = (Stage::new(), MongoServer::start(&[]).await);
-    server
-        .client()
-        .await
-        .database("a")
-        .collection("b")
-        .insert_many(numbered(0..9, 1))
-        .await
-        .expect("inserted");
+    fill(&server.client().await.database("a").collection("b"), 0..9, 1).await;
     let lines = permissions(&server.settings());
     assert_eq!(lines.len(), 2);
     let roles: Vec<&str> =
@@ -79,9 +66,7 @@ async fn the_roles_that_are_printed_are_enough() {
     server.start_again(&["--auth"]).await;
     let mut settings = server.settings();
     settings.username = Some("tidekeeper".to_owned());
-    settings.password = Some(tidekeeper::source::mongodb::config::Password::Given(
-        tidekeeper::config::secret::Secret::new("secret"),
-    ));
+    settings.password = Some(Password::Given(Secret::new("secret")));
     let inspection = inspect(&settings, &stage.task).await.expect("it is inspected");
     assert!(inspection.findings.iter().all(|finding| finding.severity == Severity::Ok), "{inspection:?}");
     stage.back_up(&settings, 64 << 20).await.expect("it is backed up");

@@ -13,6 +13,7 @@ use tidekeeper::source::mongodb::replay::{Replay, Replayed, Span, survey};
 use tidekeeper::source::mongodb::selection::Selection;
 
 use super::history::{self, State, Writer, clear, end, indexes, state};
+use crate::harness::bench::Bench;
 use crate::harness::mongodb::MongoServer;
 
 /// A target, and the log that is applied to it.
@@ -33,11 +34,11 @@ impl Scene {
     }
 
     async fn replay(&mut self, from: OpTime, until: OpTime, tolerate_until: OpTime) -> Result<Replayed> {
-        let (task, _spool) = history::task();
-        let link = Link::open(&self.target.settings(), &task.clock).await?;
+        let bench = Bench::new();
+        let link = Link::open(&self.target.settings(), &bench.clock).await?;
         let span = Span { selection: &self.selection, apply_from: from, until, tolerate_until };
-        let replay = Replay { link: &link, task: &task, span, apply_ops: true };
-        replay.run(Records::given(vec![self.log.clone()], &task), &mut self.catalogue).await
+        let replay = Replay { link: &link, task: &bench.task, span, apply_ops: true };
+        replay.run(Records::given(vec![self.log.clone()], &bench.task), &mut self.catalogue).await
     }
 
     async fn anew(&mut self, until: OpTime) -> Replayed {
@@ -138,14 +139,14 @@ async fn a_selection_is_taken_under_other_names() {
     assert!(found.keys().all(|name| name == "nine.z"), "{:?}", found.keys());
     assert!(done.touched.iter().all(|ns| ns.to_string() == "nine.z"), "{:?}", done.touched);
     // What would be done is what was done.
-    let (task, _spool) = history::task();
+    let bench = Bench::new();
     let span = Span {
         selection: &scene.selection,
         apply_from: OpTime::ZERO,
         until: *last,
         tolerate_until: OpTime::ZERO,
     };
-    let records = Records::given(vec![scene.log.clone()], &task);
+    let records = Records::given(vec![scene.log.clone()], &bench.task);
     let planned = survey(span, records, &mut Catalogue::default()).await.expect("a survey");
     assert_eq!((planned.tally.ops, planned.tally.split), (done.ops, done.split));
 }

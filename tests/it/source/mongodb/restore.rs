@@ -22,7 +22,7 @@ use tidekeeper::vault::timeline::writer::{Bounds, TimelineWriter};
 use tidekeeper::vault::writer::{BackupWriter, Capture};
 
 use super::ground::Leads;
-use super::stage::{Stage, held, numbered};
+use super::stage::{Stage, fill, held, numbered};
 use crate::harness::mongodb::{MongoServer, settings_at, uri_at};
 use crate::harness::proxy::{Proxy, Then, Weather};
 use crate::harness::wait_for;
@@ -40,15 +40,15 @@ async fn run(client: &Client, db: &str, command: Document) {
 }
 
 /// Collections of every kind that the server has, indexes with every option, odd values.
-async fn fill(client: &Client) {
+async fn furnish(client: &Client) {
     let db = client.database("shop");
     for name in ODD {
-        db.collection(name).insert_many(numbered(0..5, 10)).await.expect("they are inserted");
+        fill(&db.collection(name), 0..5, 10).await;
     }
     run(client, "shop", doc! { "create": "empty" }).await;
     run(client, "shop", doc! { "create": "cap", "capped": true, "size": 65536, "max": 100 }).await;
-    db.collection("cap").insert_many(numbered(0..50, 20)).await.expect("they are inserted");
-    db.collection("strict").insert_many(numbered(-3..3, 5)).await.expect("they are inserted");
+    fill(&db.collection("cap"), 0..50, 20).await;
+    fill(&db.collection("strict"), -3..3, 5).await;
     let strict =
         doc! { "collMod": "strict", "validator": { "n": { "$gte": 0 } }, "validationLevel": "strict" };
     run(client, "shop", strict).await;
@@ -58,7 +58,7 @@ async fn fill(client: &Client) {
         doc! { "create": "clear", "clusteredIndex": { "key": { "_id": 1 }, "unique": true, "name": "cl" } },
     )
     .await;
-    db.collection("clear").insert_many(numbered(0..20, 5)).await.expect("they are inserted");
+    fill(&db.collection("clear"), 0..20, 5).await;
     run(client, "shop", doc! { "create": "french", "collation": { "locale": "fr", "strength": 1 } }).await;
     run(client, "shop", doc! { "create": "meas", "timeseries": { "timeField": "t", "metaField": "m" } })
         .await;
@@ -132,7 +132,7 @@ async fn everything_comes_back() {
     let (stage, source, server) =
         (Stage::new(), MongoServer::start(&[]).await, MongoServer::start(&[]).await);
     let client = source.client().await;
-    fill(&client).await;
+    furnish(&client).await;
     let (_, backup) = stage.back_up(&source.settings(), USUAL).await.expect("it is backed up");
     let target = target(&server);
     let plan = plan(&stage, &target, &backup, json!({})).await.expect("a plan");
@@ -168,7 +168,7 @@ async fn everything_comes_back() {
 async fn what_differs_is_named() {
     let (stage, source, server) =
         (Stage::new(), MongoServer::start(&[]).await, MongoServer::start(&[]).await);
-    fill(&source.client().await).await;
+    furnish(&source.client().await).await;
     let (_, backup) = stage.back_up(&source.settings(), USUAL).await.expect("it is backed up");
     let target = target(&server);
     restore(&stage, &target, &backup, json!({})).await.expect("it restores");
@@ -200,15 +200,10 @@ async fn a_part_comes_back_under_another_name_beside_what_is_there() {
     let (stage, source, server) =
         (Stage::new(), MongoServer::start(&[]).await, MongoServer::start(&[]).await);
     let client = source.client().await;
-    fill(&client).await;
+    furnish(&client).await;
     let (_, backup) = stage.back_up(&source.settings(), USUAL).await.expect("it is backed up");
     let brought = server.client().await;
-    brought
-        .database("shop")
-        .collection("cap")
-        .insert_many(numbered(0..2, 1))
-        .await
-        .expect("they are inserted");
+    fill(&brought.database("shop").collection("cap"), 0..2, 1).await;
     let target = target(&server);
     let wish = json!({ "include": ["shop.cap", "shop.e*"], "rename": ["shop.cap=old.ring", "shop=new"] });
     let restored = restore(&stage, &target, &backup, wish).await.expect("it restores");
@@ -229,14 +224,14 @@ async fn what_stands_in_the_way_is_dropped_only_if_that_is_wanted_and_confirmed(
     let (stage, source, server) =
         (Stage::new(), MongoServer::start(&[]).await, MongoServer::start(&[]).await);
     let client = source.client().await;
-    client.database("shop").collection("a").insert_many(numbered(0..30, 5)).await.expect("they are inserted");
+    fill(&client.database("shop").collection("a"), 0..30, 5).await;
     let (_, backup) = stage.back_up(&source.settings(), USUAL).await.expect("it is backed up");
     let (target, brought) = (target(&server), server.client().await);
     let clean = plan(&stage, &target, &backup, json!({ "drop": true })).await.expect("a plan");
     assert!(!clean.destructive);
     for name in ["a", "bystander"] {
         let old = brought.database("shop").collection(name);
-        old.insert_many(numbered(100..103, 5)).await.expect("they are inserted");
+        fill(&old, 100..103, 5).await;
     }
     let refused = plan(&stage, &target, &backup, json!({})).await.expect("a plan");
     assert!(
@@ -326,7 +321,7 @@ async fn killed_and_begun_again_it_ends_the_same() {
     let client = source.client().await;
     for name in ["a", "b"] {
         let many = client.database("shop").collection(name);
-        many.insert_many(numbered(0..4000, 2000)).await.expect("they are inserted");
+        fill(&many, 0..4000, 2000).await;
     }
     let (_, backup) = stage.back_up(&source.settings(), USUAL).await.expect("it is backed up");
     let task = &stage.task;
@@ -352,7 +347,7 @@ async fn a_lost_reply_brings_nothing_twice_and_loses_nothing() {
     let (stage, source, server) =
         (Stage::new(), MongoServer::start(&[]).await, MongoServer::start(&[]).await);
     let many = source.client().await.database("shop").collection("a");
-    many.insert_many(numbered(0..6000, 4000)).await.expect("they are inserted");
+    fill(&many, 0..6000, 4000).await;
     let (_, backup) = stage.back_up(&source.settings(), USUAL).await.expect("it is backed up");
     let proxy = Proxy::start(server.port).await;
     let target = MongoTarget::new(settings_at(&uri_at(proxy.port)));
@@ -382,7 +377,7 @@ async fn follow_to_newest(stage: &Stage, source: &MongoServer) {
 async fn change(client: &Client, round: i32) {
     let db = client.database("shop");
     let orders = db.collection::<Document>("orders");
-    orders.insert_many(numbered(round * 10..round * 10 + 10, 20)).await.expect("they are inserted");
+    fill(&orders, round * 10..round * 10 + 10, 20).await;
     let some = doc! { "_id": { "$gte": round * 10 - 5, "$lt": round * 10 + 5 } };
     // One by one: this server's log loses the order of fields that one update adds.
     for change in [doc! { "$set": { "seen": round } }, doc! { "$push": { "rounds": round } }] {
@@ -402,7 +397,7 @@ async fn change(client: &Client, round: i32) {
     session.commit_transaction().await.expect("it is committed");
     let scratch = db.collection::<Document>("scratch");
     match round % 3 {
-        0 => drop(scratch.insert_many(numbered(0..5, 5)).await.expect("they are inserted")),
+        0 => fill(&scratch, 0..5, 5).await,
         1 => {
             run(
                 client,
@@ -421,7 +416,7 @@ async fn any_place_of_the_log_comes_back() {
         (Stage::new(), MongoServer::start(&[]).await, MongoServer::start(&[]).await);
     let client = source.client().await;
     let still = client.database("still").collection("a");
-    still.insert_many(numbered(0..5, 5)).await.expect("they are inserted");
+    fill(&still, 0..5, 5).await;
     change(&client, 3).await;
     follow_to_newest(&stage, &source).await;
     let (_, backup) = stage.back_up(&source.settings(), USUAL).await.expect("it is backed up");
@@ -503,14 +498,7 @@ async fn places_outside_of_the_log_are_refused() {
 #[tokio::test]
 async fn the_end_of_its_log_is_told() {
     let (stage, server) = (Stage::new(), MongoServer::start(&[]).await);
-    server
-        .client()
-        .await
-        .database("shop")
-        .collection("a")
-        .insert_many(numbered(0..3, 5))
-        .await
-        .expect("they are inserted");
+    fill(&server.client().await.database("shop").collection("a"), 0..3, 5).await;
     let link = Link::open(&server.settings(), &stage.clock).await.expect("a link");
     let (head, _) = newest(&link, &stage.task).await.expect("it tells").expect("it has an oplog");
     let point = target(&server).log_head(&stage.task).await.expect("it tells").expect("it has a log");

@@ -6,11 +6,12 @@ use tidekeeper::error::{Kind, Result};
 use tidekeeper::source::mongodb::indexes::Catalogue;
 use tidekeeper::source::mongodb::namespace::Namespace;
 use tidekeeper::source::mongodb::oplog::entry::Entry;
-use tidekeeper::source::mongodb::oplog::transactions::Assembler;
 use tidekeeper::source::mongodb::optime::OpTime;
 use tidekeeper::source::mongodb::replay::apply_ops::{compose, understands};
 use tidekeeper::source::mongodb::replay::route::{Act, Change, Router, Step, Tally, Write};
 use tidekeeper::source::mongodb::selection::Selection;
+
+use super::ground::{assembler, block_on, units};
 
 fn bytes(document: &Document) -> Bytes {
     RawDocumentBuf::try_from(document).expect("a document").into_bytes().into()
@@ -62,11 +63,11 @@ fn route_by(selection: &Selection, fuzzy_until: u32, entries: Vec<Document>) -> 
     let mut catalogue = Catalogue::default();
     let fuzzy_until = OpTime { seconds: fuzzy_until, increment: 0 };
     let mut router = Router::new(selection, &mut catalogue, fuzzy_until);
-    let mut assembler = Assembler::new(OpTime::ZERO);
+    let mut assembler = assembler(OpTime::ZERO);
     let mut steps = Vec::new();
     for (n, mut entry) in entries.into_iter().enumerate() {
         entry.extend(doc! { "ts": Timestamp { time: n as u32 + 1, increment: 1 }, "t": 1_i64, "v": 2_i64 });
-        for unit in assembler.take(vec![Entry::parse(bytes(&entry))?])? {
+        for unit in block_on(units(&mut assembler, vec![Entry::parse(bytes(&entry))?]))? {
             steps.extend(router.route(&unit)?);
         }
     }

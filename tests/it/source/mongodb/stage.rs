@@ -1,53 +1,38 @@
-//! What tests of backups share: a vault, a task, backups made of a server, and what is in them.
+//! What tests of backups share: backups made of a server, and what is in them.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::ops::Deref;
 
-use mongodb::Client;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
-use tempfile::TempDir;
-use tidekeeper::clock::{SharedClock, SystemClock};
-use tidekeeper::config::Limits;
+use mongodb::{Client, Collection};
 use tidekeeper::error::Result;
 use tidekeeper::source::mongodb::backup;
 use tidekeeper::source::mongodb::config::Settings;
 use tidekeeper::source::mongodb::raw::Documents;
-use tidekeeper::task::{Spool, Task};
-use tidekeeper::vault::Vault;
 use tidekeeper::vault::layout::{BackupId, BackupRef, random};
 use tidekeeper::vault::manifest::Status;
 use tidekeeper::vault::reader::BackupReader;
-use tidekeeper::vault::store::memory::MemoryStore;
 use tidekeeper::vault::writer::{BackupWriter, Capture};
 
-/// A vault, and a task to work with.
-pub struct Stage {
-    pub clock: SharedClock,
-    pub vault: Vault,
-    pub task: Task,
-    _spool: TempDir,
+use crate::harness::bench::Bench;
+
+/// Makes backups, and looks into them.
+pub struct Stage(Bench);
+
+impl Deref for Stage {
+    type Target = Bench;
+
+    fn deref(&self) -> &Bench {
+        &self.0
+    }
 }
 
 impl Stage {
     pub fn new() -> Self {
-        Stage::with_spool(Limits::default().spool_max)
+        Stage(Bench::new())
     }
 
     pub fn with_spool(spool_max: u64) -> Self {
-        let clock = SystemClock::shared();
-        let spool = tempfile::tempdir().expect("a temporary folder");
-        let limits = Limits { spool_dir: spool.path().to_owned(), spool_max, ..Limits::default() };
-        let task = Task {
-            run: "test".into(),
-            clock: clock.clone(),
-            deadline: Duration::from_secs(180),
-            cancel: Default::default(),
-            progress: Default::default(),
-            spool: Spool::new(&limits, clock.clone()).expect("a spool"),
-            limits: Arc::new(limits),
-        };
-        let vault = Vault::new(Arc::new(MemoryStore::new(clock.clone())), clock.clone(), None);
-        Stage { clock, vault, task, _spool: spool }
+        Stage(Bench::with_spool(spool_max))
     }
 
     /// A backup as the engine makes one, read in ranges of about so many bytes.
@@ -99,4 +84,9 @@ pub async fn held(client: &Client, db: &str, collection: &str) -> Vec<Vec<u8>> {
 /// As many documents as wanted, each of about so many bytes.
 pub fn numbered(ids: std::ops::Range<i32>, bytes: usize) -> Vec<Document> {
     ids.map(|n| doc! { "_id": n, "n": n * 7, "text": "x".repeat(bytes) }).collect()
+}
+
+/// Puts [`numbered`] documents into a collection.
+pub async fn fill(collection: &Collection<Document>, ids: std::ops::Range<i32>, bytes: usize) {
+    collection.insert_many(numbered(ids, bytes)).await.expect("they are inserted");
 }

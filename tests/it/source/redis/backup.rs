@@ -1,8 +1,9 @@
 //! Backups of a real server, and stock servers that start from them.
 
 use serde_json::json;
+use tidekeeper::config::secret::{Password, Secret};
 use tidekeeper::error::{Error, Kind, Result};
-use tidekeeper::source::redis::config::{Access, Password, Settings};
+use tidekeeper::source::redis::config::{Access, Settings};
 use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::source::RedisSource;
 use tidekeeper::source::redis::{Redis, backup};
@@ -178,7 +179,7 @@ fn with_password(server: &RedisServer, username: Option<&str>, password: &str) -
     let mut settings = settings(server);
     settings.access = Access {
         username: username.map(str::to_owned),
-        password: Some(Password::Given(tidekeeper::config::secret::Secret::new(password))),
+        password: Some(Password::Given(Secret::new(password))),
         tls: None,
     };
     settings

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use tidekeeper::config::node::Problem;
+use tidekeeper::config::secret::Password;
 use tidekeeper::config::yaml;
 use tidekeeper::source::Kind;
 use tidekeeper::source::redis::Redis;
 use tidekeeper::source::redis::address::Address;
-use tidekeeper::source::redis::config::{Password, Place, Settings, read};
+use tidekeeper::source::redis::config::{Place, Settings, read};
 
 fn configured(text: &str) -> Result<Settings, Vec<Problem>> {
     let environment = |name: &str| (name == "PW").then(|| "from the environment".to_owned());

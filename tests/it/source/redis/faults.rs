@@ -65,6 +65,8 @@ async fn a_cut_anywhere_leaves_no_backup() {
 #[tokio::test]
 async fn a_server_that_dies_in_mid_transfer_is_unreachable() {
     let (stage, mut server) = (Stage::new(), server().await);
+    // More than waits in the kernel's buffers: what the server has handed over arrives although it is dead.
+    let _: () = command(&server, &["DEBUG", "POPULATE", "65536", "more", "1024"]).await;
     let proxy = Proxy::start(server.port).await;
     proxy.set(Weather { rate: 1 << 20, ..Weather::default() });
     let settings = through(&proxy, &server);

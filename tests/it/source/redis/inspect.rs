@@ -1,8 +1,8 @@
 //! What `check` tells of a Redis, and that looking changes nothing.
 
-use tidekeeper::config::secret::Secret;
+use tidekeeper::config::secret::{Password, Secret};
 use tidekeeper::error::Kind;
-use tidekeeper::source::redis::config::{Access, Password, Settings};
+use tidekeeper::source::redis::config::{Access, Settings};
 use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::source::RedisSource;
 use tidekeeper::source::{Finding, Inspection, Severity, Source};

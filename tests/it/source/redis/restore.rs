@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
-use tidekeeper::config::secret::Secret;
+use tidekeeper::config::secret::{Password, Secret};
 use tidekeeper::error::Kind;
 use tidekeeper::source::redis::address::Address;
-use tidekeeper::source::redis::config::{Password, Settings};
+use tidekeeper::source::redis::config::Settings;
 use tidekeeper::source::redis::master::Patience;
 use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::restore::RedisTarget;

@@ -1,13 +1,9 @@
 //! What tests of restores share: data of every kind, backups made of it, targets to bring it into.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
 use serde_json::Value;
-use tempfile::TempDir;
-use tidekeeper::clock::{SharedClock, SystemClock};
-use tidekeeper::config::Limits;
 use tidekeeper::error::Result;
 use tidekeeper::source::redis::address::Address;
 use tidekeeper::source::redis::config::{Access, Place, Settings};
@@ -15,41 +11,35 @@ use tidekeeper::source::redis::crc64::Crc64;
 use tidekeeper::source::redis::restore::RedisTarget;
 use tidekeeper::source::redis::source::RedisSource;
 use tidekeeper::source::{RestorePlan, Restored, Source, Target, Wish};
-use tidekeeper::task::{Spool, Task};
-use tidekeeper::vault::Vault;
 use tidekeeper::vault::layout::{BackupId, BackupRef, random};
 use tidekeeper::vault::manifest::Status;
 use tidekeeper::vault::reader::BackupReader;
-use tidekeeper::vault::store::memory::MemoryStore;
 use tidekeeper::vault::store::{Create, Key};
 use tidekeeper::vault::writer::{BackupWriter, Capture};
 
+use crate::harness::bench::Bench;
 use crate::harness::redis::RedisServer;
 
-/// A vault, and a task to work with.
-pub struct Stage {
-    pub clock: SharedClock,
-    pub vault: Vault,
-    pub task: Task,
-    _spool: TempDir,
+/// Makes backups, and restores them.
+pub struct Stage(Bench);
+
+impl Deref for Stage {
+    type Target = Bench;
+
+    fn deref(&self) -> &Bench {
+        &self.0
+    }
+}
+
+impl DerefMut for Stage {
+    fn deref_mut(&mut self) -> &mut Bench {
+        &mut self.0
+    }
 }
 
 impl Stage {
     pub fn new() -> Self {
-        let clock = SystemClock::shared();
-        let spool = tempfile::tempdir().expect("a temporary folder");
-        let limits = Limits { spool_dir: spool.path().to_owned(), ..Limits::default() };
-        let task = Task {
-            run: "test".into(),
-            clock: clock.clone(),
-            deadline: Duration::from_secs(120),
-            cancel: Default::default(),
-            progress: Default::default(),
-            spool: Spool::new(&limits, clock.clone()).expect("a spool"),
-            limits: Arc::new(limits),
-        };
-        let vault = Vault::new(Arc::new(MemoryStore::new(clock.clone())), clock.clone(), None);
-        Stage { clock, vault, task, _spool: spool }
+        Stage(Bench::new())
     }
 
     /// A backup of these RDBs, whatever they are.

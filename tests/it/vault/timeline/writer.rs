@@ -3,6 +3,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidekeeper::clock::Clock;
 use tidekeeper::error::{Error, Kind, Result};
+use tidekeeper::task::{Limits, Spool};
 use tidekeeper::vault::Vault;
 use tidekeeper::vault::deletion::Fence;
 use tidekeeper::vault::layout::log::{self, Position, SegmentName};
@@ -104,6 +105,27 @@ async fn a_segment_is_due_a_minute_after_its_first_record() {
     writer.due().await;
     assert_eq!(estate.clock.monotonic() - began, DAY + MINUTE, "it is due until it is sealed");
     writer.seal().await.expect("sealed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_keep_the_pace_and_no_seal_waits_for_a_backup() {
+    let estate = Estate::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = Limits { spool_dir: folder.path().to_owned(), upload_rate: 1 << 20, ..Limits::default() };
+    let spool = Spool::new(&limits, estate.clock.clone()).expect("a spool");
+    let (mut writer, _sealer) = writer(&estate.vault);
+    writer.keep_pace(&spool);
+    writer.begin(beginning(0)).await.expect("begun");
+    // What a backup has booked would take ten minutes.
+    spool.pace().book(600 << 20).await;
+    let began = estate.clock.monotonic();
+    for n in 0..3 {
+        writer.push(noise(n * 2 + 1, 4 << 20), Position(n * 2 + 1)).await.expect("taken");
+        push(&mut writer, n * 2 + 2).await;
+        writer.seal().await.expect("sealed").expect("a segment");
+        let (took, before) = ((estate.clock.monotonic() - began).as_secs_f64(), n as f64 * 4.0);
+        assert!((before..before + 1.0).contains(&took), "segment {n} of 4 MiB went after {took} s");
+    }
 }
 
 #[tokio::test(start_paused = true)]
