@@ -155,10 +155,16 @@ impl Log {
                 ("that moment is before the first backup that its log goes on from".to_owned(), see)
             }
             Place::Between(after, before) => (self.why_between(*after, *before), see),
-            Place::After | Place::In(_) => (
-                "that moment is after the end of it".to_owned(),
-                format!("see that a daemon follows it; {see}"),
-            ),
+            Place::After | Place::In(_) => match self.gap_behind() {
+                Some(gap) => (
+                    format!("that moment is after the end of it, {}", self.in_words(&gap)),
+                    format!("`tidekeeper backup {}` begins another window; {see}", self.source),
+                ),
+                None => (
+                    "that moment is after the end of it".to_owned(),
+                    format!("see that a daemon follows it; {see}"),
+                ),
+            },
         };
         Error::new(Kind::NotFound, doing, format!("{}; {why}", self.summary())).hint(hint)
     }
@@ -172,6 +178,17 @@ impl Log {
         };
         let (after, before) = (self.text(after), self.text(before));
         format!("that moment lies in the gap between {after} and {before}: {why}")
+    }
+
+    /// What the last window ends at, where the log goes on later: no backup lies there yet.
+    fn gap_behind(&self) -> Option<Gap> {
+        let end = self.windows.iter().map(|window| window.to).max()?;
+        self.gaps().into_iter().find(|gap| gap.after >= end)
+    }
+
+    fn in_words(&self, gap: &Gap) -> String {
+        let (after, before) = (self.text(gap.after), self.text(gap.before));
+        format!("where a gap begins, from {after} to {before}: {}", gap.why)
     }
 }
 
