@@ -1,5 +1,6 @@
 mod archive;
 mod backup;
+mod cuts;
 mod diff;
 mod digest;
 mod extjson;
