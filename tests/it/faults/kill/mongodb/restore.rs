@@ -11,8 +11,9 @@ use tidekeeper::vault::Vault;
 use tidekeeper::vault::store::SharedStore;
 
 use super::filled;
-use crate::faults::{backed_up_of, directory, keys};
-use crate::harness::cli::Cli;
+use crate::faults::{backed_up_of, directory, keys, says};
+use crate::harness::cli::{Cli, finish};
+use crate::harness::clock::hurried;
 use crate::harness::daemon::LONG;
 use crate::harness::mongodb::{MongoServer, uri_at};
 use crate::harness::proxy::{Proxy, Weather};
@@ -54,7 +55,10 @@ struct Scene {
 async fn scene() -> Scene {
     let (source, target) = tokio::join!(filled(BLOBS), MongoServer::start(&[]));
     let proxy = Proxy::start(target.port).await;
-    let cli = Cli::of_mongodb(&source.uri(), ", timeline: true", &uri_at(proxy.port));
+    // Clocks that are in a hurry find it slow, and one that is away must not be waited for in each of many calls.
+    let patience = "connectTimeoutMS=600000&serverSelectionTimeoutMS=20000";
+    let scratch = format!("{}&{patience}", uri_at(proxy.port));
+    let cli = Cli::of_mongodb(&source.uri(), ", timeline: true", &scratch);
     cli.run(&["init"]).await.exits(0);
     let store = directory(&cli);
     let ground = Ground::new();
@@ -159,4 +163,32 @@ async fn a_restore_that_was_killed_and_started_again_ends_the_same() {
     let states: Vec<_> =
         runs["runs"].as_array().expect("a list").iter().map(|run| run["state"].clone()).collect();
     assert_eq!(states, ["succeeded", "interrupted"].repeat(POINTS.len()), "{runs}");
+}
+
+/// It is waited for as long as an election or a restart may take: by these clocks that is soon over.
+const IMPATIENT: u32 = 30;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_goes_for_good_ends_the_restore_which_says_how_to_go_on() {
+    let mut scene = scene().await;
+    let expected = state(&scene.source).await;
+    let client = scene.target.client().await;
+    scene.proxy.set(Weather { delay: Duration::from_millis(20), ..Weather::default() });
+    let args = scene.args();
+    let mut command = scene.cli.command(&args);
+    command.envs(hurried(IMPATIENT));
+    let restore = finish(command, &args);
+    let gone = async {
+        wait_for("the log is replayed", LONG, async || scene.is_at(Point::Replayed, &client, 0).await).await;
+        scene.proxy.set(Weather { after: Some(0), ..Weather::default() });
+    };
+    let (ended, ()) = tokio::join!(restore, gone);
+    let endpoint = format!("127.0.0.1:{}", scene.proxy.port);
+    says(ended, 1, &["restoring mongo-main/", &endpoint, "the target was being written", "drop=true"]);
+    scene.target.restart().await;
+    scene.proxy.set(Weather::default());
+    let plan = scene.cli.run(&[&scene.args()[..], &["--dry-run", "--json"]].concat()).await.exits(0).json();
+    let hash = plan["hash"].as_str().expect("a hash");
+    scene.cli.run(&[&scene.args()[..], &["--confirm", hash]].concat()).await.exits(0);
+    assert!(state(&scene.target).await == expected, "the target is not as the source was");
 }
