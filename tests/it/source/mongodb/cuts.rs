@@ -37,7 +37,7 @@ const STEPS: [Cut; 5] = [
     Cut::At("create", 0),
     Cut::At("documents", 1),
     Cut::At("replay", 0),
-    Cut::At("replay", 250),
+    Cut::At("replay", 150),
     Cut::At("indexes", 0),
 ];
 
@@ -56,12 +56,12 @@ async fn scene() -> Scene {
     let (stage, proxy) = (Stage::new(), Proxy::start(target.port).await);
     let ground = Ground { vault: stage.vault.clone(), ..Ground::new() };
     let db = source.client().await.database("shop");
-    db.collection("orders").insert_many(numbered(0..2000, 4000)).await.expect("they are inserted");
+    db.collection("orders").insert_many(numbered(0..900, 4000)).await.expect("they are inserted");
     let indexes = doc! { "createIndexes": "orders", "indexes": [{ "key": { "n": 1 }, "name": "by_n" }] };
     source.command("shop", indexes).await;
     to_newest(&ground, &source).await.expect("it is followed");
     let (_, base) = stage.back_up(&source.settings(), 64 << 20).await.expect("it is backed up");
-    for round in 0..10 {
+    for round in 0..8 {
         let name = format!("round-{round}");
         db.collection(&name).insert_many(numbered(0..40, 100)).await.expect("they are inserted");
         transaction(&source, round * 3).await;
@@ -141,7 +141,7 @@ async fn a_restore_over_a_line_that_breaks_is_whole_or_says_so() {
     let brought = scene.target.client().await;
     assert!(state(&brought).await == expected);
 
-    let anywhere = (0..6).map(|_| Cut::After(dice.below(900)));
+    let anywhere = (0..3).map(|_| Cut::After(dice.below(900)));
     for cut in STEPS.into_iter().chain(anywhere) {
         brought.database("shop").drop().await.expect("it is dropped");
         let task = scene.task();

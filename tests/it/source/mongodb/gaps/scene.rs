@@ -209,6 +209,14 @@ impl Scene {
         marks(&self.scratch).await
     }
 
+    /// A restore to this second is planned without objections: all that it needs was read.
+    pub async fn can_be_had(&self, cli: &Cli, at: Timestamp) {
+        self.scratch.command("shop", doc! { "dropDatabase": 1 }).await;
+        let at = at.to_string();
+        let args = ["restore", "mongo-main", "--at", &at, "--to", "mongo-scratch", "--dry-run"];
+        cli.run(&args).await.exits(0);
+    }
+
     /// A restore to this second is refused with this exit code and these words, and touches nothing.
     pub async fn is_refused(&self, cli: &Cli, at: Timestamp, code: i32, words: &[&str]) {
         let witness = doc! { "update": "witness", "updates": [{ "q": {}, "u": { "$set": { "n": 1 } }, "upsert": true }] };
