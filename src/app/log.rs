@@ -183,15 +183,21 @@ impl Log {
                 ("that moment is before the first backup that its log goes on from".to_owned(), see)
             }
             Place::Between(after, before) => (self.why_between(*after, *before), see),
-            Place::After | Place::In(_) => {
-                let whole = self
-                    .last_whole()
-                    .map(|at| format!("; the last second that is stored to its end is {at}"));
-                let why = format!("that moment is after the end of it{}", whole.unwrap_or_default());
-                (why, format!("see that a daemon follows it; {see}"))
-            }
+            Place::After | Place::In(_) => self.behind(see),
         };
         Error::new(Kind::NotFound, doing, format!("{}; {why}", self.summary())).hint(hint)
+    }
+
+    /// Why a moment behind the last window cannot be had, and what helps.
+    fn behind(&self, see: String) -> (String, String) {
+        if let Some(gap) = self.gap_behind() {
+            let why = format!("that moment is after the end of it, {}", self.in_words(&gap));
+            return (why, format!("`tidekeeper backup {}` begins another window; {see}", self.source));
+        }
+        let whole =
+            self.last_whole().map(|at| format!("; the last second that is stored to its end is {at}"));
+        let why = format!("that moment is after the end of it{}", whole.unwrap_or_default());
+        (why, format!("see that a daemon follows it; {see}"))
     }
 
     fn why_between(&self, after: Position, before: Position) -> String {
@@ -203,6 +209,17 @@ impl Log {
         };
         let (after, before) = (self.text(after), self.text(before));
         format!("that moment lies in the gap between {after} and {before}: {why}")
+    }
+
+    /// What the last window ends at, where the log goes on later: no backup lies there yet.
+    fn gap_behind(&self) -> Option<Gap> {
+        let end = self.windows.iter().map(|window| window.to).max()?;
+        self.gaps().into_iter().find(|gap| gap.after >= end)
+    }
+
+    fn in_words(&self, gap: &Gap) -> String {
+        let (after, before) = (self.text(gap.after), self.text(gap.before));
+        format!("where a gap begins, from {after} to {before}: {}", gap.why)
     }
 }
 

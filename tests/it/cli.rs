@@ -3,6 +3,7 @@
 mod arguments;
 mod human;
 mod look;
+mod moment;
 mod restore;
 mod timeline;
 mod upkeep;

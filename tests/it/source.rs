@@ -1,2 +1,2 @@
-mod mongodb;
+pub mod mongodb;
 mod redis;

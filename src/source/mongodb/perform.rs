@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::blueprint::{Blueprint, Shape};
 use super::client::Link;
-use super::collections::{self, buckets_of};
+use super::collections::{self, Listed, buckets_of};
 use super::documents::{Cargo, Loaded, Loader};
 use super::facts::Facts;
 use super::indexes::Catalogue;
@@ -20,6 +20,7 @@ use super::raw;
 use super::replay::{Replay, Survey};
 use super::restore::records;
 use super::selection::Selection;
+use super::steady::PAUSES;
 use super::users::People;
 use crate::error::{Error, Kind, Result};
 use crate::source::Restored;
@@ -186,7 +187,7 @@ impl Performance<'_> {
     async fn without_buckets(&self, wanted: &[Wanted<'_>]) -> Result<BTreeSet<Namespace>> {
         let mut without = BTreeSet::new();
         for one in wanted.iter().filter(|one| one.blueprint.shape == Shape::Buckets) {
-            let listed = collections::list(self.link, &one.target.db, self.task).await?;
+            let listed = self.list(&one.target.db).await?;
             if listed.get(&one.target.collection).is_some_and(|listed| listed.kind != "timeseries") {
                 without.insert(one.target.clone());
             }
@@ -215,7 +216,7 @@ impl Performance<'_> {
         let mut collated = BTreeMap::new();
         for (namespace, _) in catalogue.indexes() {
             if !collated.contains_key(&namespace.db) {
-                let listed = collections::list(self.link, &namespace.db, self.task).await?;
+                let listed = self.list(&namespace.db).await?;
                 let with = listed.into_iter().filter(|(_, listed)| listed.options.contains_key("collation"));
                 collated.insert(namespace.db.clone(), with.map(|(name, _)| name).collect::<BTreeSet<_>>());
             }
@@ -253,12 +254,30 @@ impl Performance<'_> {
         Ok((namespace, specs, failed))
     }
 
+    /// What a database holds. Asked again where the line breaks: hours of work do not end for a question.
+    async fn list(&self, db: &str) -> Result<BTreeMap<String, Listed>> {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let listed = collections::list(self.link, db, self.task).await;
+            let pause = match &listed {
+                Err(error) if error.is_retryable() => pauses.next(),
+                _ => None,
+            };
+            let Some(pause) = pause else { return listed };
+            let paused = async {
+                self.task.clock.sleep(pause).await;
+                Ok(())
+            };
+            self.task.guard(paused).await?;
+        }
+    }
+
     /// Documents that are there after the log was applied.
     async fn count(&self, wanted: &[Wanted<'_>]) -> Result<u64> {
         let reach = Reach::new(wanted, self.log);
         let mut items = 0;
         for db in reach.databases() {
-            let listed = collections::list(self.link, &db, self.task).await?;
+            let listed = self.list(&db).await?;
             let tables = listed.into_iter().filter(|(_, listed)| listed.kind != "view");
             for (collection, _) in tables {
                 if !reach.0.contains(&Namespace::new(&*db, &*collection)) {

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 
 /// An election takes seconds, a restart of a server a minute or two.
-const PAUSES: [Duration; 9] = {
+pub const PAUSES: [Duration; 9] = {
     let mut pauses = [Duration::from_millis(500); 9];
     let mut n = 1;
     while n < pauses.len() {

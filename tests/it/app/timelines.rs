@@ -185,6 +185,14 @@ async fn what_cannot_be_had_is_refused_with_what_can() {
     let status = stage.app.status(&stage.engine).await.unwrap();
     let told = format!("{:?}", status.sources[0].problems);
     assert!(told.contains("no good backup is in the timeline that is being written"), "{told}");
+    // The log goes on, but from no backup yet: then the gap is the reason.
+    let behind = stage.plan(&stage.wish(lost)).await.unwrap_err();
+    assert!(behind.to_string().contains("the log has rolled over"), "{behind}");
+    assert!(
+        behind.hint_text().unwrap().contains("tidekeeper backup brook-refused"),
+        "{:?}",
+        behind.hint_text()
+    );
     stage.back_up().await;
     stage.flow(30).await;
     let view = stage.app.timeline(&stage.name).await.unwrap();

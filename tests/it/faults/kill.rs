@@ -2,10 +2,11 @@
 
 mod bucket;
 mod directory;
+mod mongodb;
 
 use tidekeeper::vault::store::SharedStore;
 
-use super::{backed_up, is_sound, keys, listed};
+use super::{backed_up_of, is_sound, keys, listed};
 use crate::harness::cli::Cli;
 use crate::harness::clock::hurried;
 use crate::harness::daemon::{Daemon, LONG};
@@ -24,10 +25,15 @@ struct Stage {
 impl Stage {
     /// A vault with so many backups, oldest first.
     async fn with(cli: Cli, store: SharedStore, backups: usize) -> Self {
+        Stage::of("redis-main", cli, store, backups).await
+    }
+
+    /// The same of another source.
+    async fn of(source: &str, cli: Cli, store: SharedStore, backups: usize) -> Self {
         cli.run(&["init"]).await.exits(0);
         let mut before = Vec::new();
         for _ in 0..backups {
-            before.push(backed_up(&cli).await);
+            before.push(backed_up_of(&cli, source).await);
         }
         Stage { cli, store, before }
     }

@@ -67,13 +67,36 @@ impl Cli {
 
     /// The same with a vault in a bucket of `server`.
     pub fn of_redis_in(url: &str, server: &S3Server, place: &S3Place) -> Self {
-        let vault = format!(
-            "{{ s3: {{ bucket: {}, prefix: {}, region: us-east-1, endpoint: \"{}\", path_style: true }} }}",
-            place.bucket, place.prefix, server.endpoint
-        );
-        let mut cli = Cli::of_redis_into(url, &vault);
+        let mut cli = Cli::of_redis_into(url, &in_bucket(server, place));
         cli.env.extend(server.env());
         cli
+    }
+
+    /// With a source `mongo-main` and a target `mongo-scratch` at these addresses, a directory as vault, and a schedule that is
+    /// due once a year. `more` is what else the source is told.
+    pub fn of_mongodb(source: &str, more: &str, scratch: &str) -> Self {
+        Cli::of_mongodb_into(source, more, scratch, "{ fs: { path: vault } }")
+    }
+
+    /// The same with a vault in a bucket of `server`.
+    pub fn of_mongodb_in(source: &str, more: &str, server: &S3Server, place: &S3Place) -> Self {
+        let mut cli = Cli::of_mongodb_into(source, more, source, &in_bucket(server, place));
+        cli.env.extend(server.env());
+        cli
+    }
+
+    fn of_mongodb_into(source: &str, more: &str, scratch: &str, vault: &str) -> Self {
+        let main = format!(
+            "vault: {vault}\n\
+             limits: {{ spool_dir: spool }}\n\
+             sources:\n  - name: mongo-main\n    mongodb: {{ uri: \"{source}\"{more} }}\n\
+             targets:\n  - name: mongo-scratch\n    mongodb: {{ uri: \"{scratch}\" }}\n\
+             schedules: schedules/\n"
+        );
+        let schedule = "source: mongo-main\n\
+                        backup: [{ name: yearly, cron: \"0 0 1 1 *\" }]\n\
+                        retention: { keep_within: 0s, keep_last: 9 }\n";
+        Cli::new(&[("tidekeeper.yaml", &main), ("schedules/mongodb.yaml", schedule)])
     }
 
     /// The same with a vault as the configuration says it.
@@ -132,6 +155,14 @@ impl Cli {
     pub async fn run(&self, args: &[&str]) -> Ran {
         finish(self.command(args), args).await
     }
+}
+
+/// How a configuration names this place.
+fn in_bucket(server: &S3Server, place: &S3Place) -> String {
+    format!(
+        "{{ s3: {{ bucket: {}, prefix: {}, region: us-east-1, endpoint: \"{}\", path_style: true }} }}",
+        place.bucket, place.prefix, server.endpoint
+    )
 }
 
 /// Runs a prepared command to its end.

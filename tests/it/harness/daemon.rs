@@ -88,10 +88,15 @@ impl Daemon {
         reply.json().await.expect("a JSON body")
     }
 
-    /// Asks for a backup; the run.
+    /// Asks for a backup of `redis-main`; the run.
     pub async fn back_up(&self) -> String {
+        self.back_up_of("redis-main").await
+    }
+
+    /// Asks for a backup of a source; the run.
+    pub async fn back_up_of(&self, source: &str) -> String {
         let asked = self.client.post(format!("{}/v1/backups", self.url));
-        let reply = asked.json(&json!({ "source": "redis-main" })).send().await.expect("it answers");
+        let reply = asked.json(&json!({ "source": source })).send().await.expect("it answers");
         assert_eq!(reply.status(), reqwest::StatusCode::ACCEPTED);
         let run: Value = reply.json().await.expect("a JSON body");
         run["run"].as_str().expect("a run has an id").to_owned()

@@ -22,21 +22,21 @@ use crate::harness::{wait_for, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-const OFTEN: Bounds = Bounds { age: Duration::from_millis(300), plain_bytes: 40_000 };
+pub const OFTEN: Bounds = Bounds { age: Duration::from_millis(300), plain_bytes: 40_000 };
 
-fn writer(ground: &Ground, bounds: Bounds) -> (TimelineWriter<'static>, Sealer) {
+pub fn writer(ground: &Ground, bounds: Bounds) -> (TimelineWriter<'static>, Sealer) {
     let source = "mongo-main".parse().expect("a name");
-    TimelineWriter::new(&ground.vault, &source, "oplog", &Leads, bounds, record_length)
+    TimelineWriter::new(&ground.vault, &source, "mongodb", &Leads, bounds, record_length)
 }
 
-async fn to_newest(ground: &Ground, server: &MongoServer) -> Result<()> {
+pub async fn to_newest(ground: &Ground, server: &MongoServer) -> Result<()> {
     let (mut out, _) = writer(ground, OFTEN);
     let settings = server.settings();
     let done = follow(&settings, Until::Newest, &ground.task, &mut out);
     within("it reaches the newest record", LIMIT, done).await
 }
 
-async fn timelines(ground: &Ground) -> Vec<Timeline> {
+pub async fn timelines(ground: &Ground) -> Vec<Timeline> {
     list(&ground.vault, &"mongo-main".parse().expect("a name")).await.expect("they are listed")
 }
 
@@ -71,7 +71,7 @@ async fn replayed(ground: &Ground, base: &BackupReader, to: OpTime) -> Result<Ve
     Ok(plain)
 }
 
-async fn assert_kept(ground: &Ground, server: &MongoServer, from: OpTime, to: OpTime) {
+pub async fn assert_kept(ground: &Ground, server: &MongoServer, from: OpTime, to: OpTime) {
     let base = base(ground, server, from).await;
     let found = replayed(ground, &base, to).await.expect("the chain is whole");
     assert_same(&found, &log(server, from, to).await);

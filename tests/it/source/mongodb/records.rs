@@ -1,10 +1,16 @@
 use bytes::Bytes;
 use mongodb::bson::doc;
 use tidekeeper::error::{Kind, Result};
+use tidekeeper::source::mongodb::facts::Facts;
+use tidekeeper::source::mongodb::oplog::entry::record_length;
 use tidekeeper::source::mongodb::oplog::records::Records;
 use tidekeeper::source::mongodb::optime::OpTime;
 
-use super::ground::{Ground, at, entry};
+use super::follow::to_newest;
+use super::ground::{self, Ground, assert_same, at, entry, log, transaction};
+use super::stage::Stage;
+use crate::harness::mongodb::MongoServer;
+use crate::vault::estate::Dice;
 
 fn insert(increment: u32) -> Bytes {
     entry(increment, doc! { "op": "i", "o": { "_id": increment } })
@@ -64,5 +70,53 @@ async fn a_hole_a_quarrel_and_a_cut_are_damage() {
         let error = read(Records::given(parts, &ground.task)).await.expect_err("it must not pass");
         assert_eq!(error.kind(), Kind::Damaged);
         assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+/// A dump while somebody writes keeps its own part of the log, which the timeline beside it has too: both together are what
+/// the server's log holds, each record once, whether all of it is wanted or up to any place.
+#[tokio::test]
+async fn a_backups_own_log_and_its_timeline_are_the_servers_log() {
+    let (stage, server) = (Stage::new(), MongoServer::start(&[]).await);
+    let followed = Ground { vault: stage.vault.clone(), ..Ground::new() };
+    ground::insert(&server, 0, 500).await;
+    to_newest(&followed, &server).await.expect("it begins");
+    let writes = async {
+        for round in 0..12 {
+            ground::insert(&server, 1000 + round * 20, 20).await;
+            transaction(&server, 10_000 + round * 3).await;
+        }
+    };
+    let settings = server.settings();
+    let (backup, ()) = tokio::join!(stage.back_up(&settings, 2 << 10), writes);
+    let (_, backup) = backup.expect("it is backed up");
+    ground::insert(&server, 2000, 100).await;
+    to_newest(&followed, &server).await.expect("it goes on");
+    let (exact, head) =
+        (Facts::of(&backup.manifest).exact_at.expect("a place"), followed.head(&server).await);
+
+    let own = read(Records::of(&backup, None, &stage.task)).await.expect("it is whole");
+    let from = own.first().expect("some").0;
+    assert!(
+        from < exact && own.last().is_some_and(|(at, _)| *at == exact),
+        "from {from} to {exact}: {}",
+        own.len()
+    );
+    let plain: Vec<u8> = own[1..].iter().flat_map(|(_, record)| record.to_vec()).collect();
+    assert_same(&plain, &log(&server, from, exact).await);
+
+    let leads = backup.log(head.position(), record_length, &stage.task).await.expect("it leads on");
+    let all = || Records::of(&backup, leads.as_ref(), &stage.task);
+    let whole = read(all()).await.expect("it is whole");
+    assert!(whole.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    let began = whole.iter().position(|(at, _)| *at == from).expect("it is there");
+    let plain: Vec<u8> = whole[began + 1..].iter().flat_map(|(_, record)| record.to_vec()).collect();
+    assert_same(&plain, &log(&server, from, head).await);
+    let seed = tidekeeper::vault::layout::random();
+    let mut dice = Dice(seed);
+    for _ in 0..20 {
+        let n = dice.below(whole.len() as u64) as usize;
+        let cut = read(all().until(whole[n].0)).await.expect("it is whole");
+        assert!(cut == whole[..=n], "seed {seed}, up to {}", whole[n].0);
     }
 }
