@@ -78,7 +78,7 @@ class Secantusd(Server):
     def __enter__(self):
         self.folder.mkdir(parents=True)
         self.process = subprocess.Popen(
-            [self.program, "--port", str(self.port), "--storage-path", str(self.folder), "--oplog-max-entries", "5000"],
+            [self.program, "--port", str(self.port), "--storage-path", str(self.folder), "--oplog-max-entries", "1000"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not self.answers():
             time.sleep(0.05)
@@ -263,7 +263,7 @@ class Bench(common.Bench):
                 self.rss(f"dump {label}", [self.tk(config, "backup", "mongo-main")])
                 self.rss(f"restore {label}", [self.restore_once(config, server)[0]])
 
-    def secantus(self, collections=4, size=16 * MB):
+    def secantus(self, collections=4, size=32 * MB):
         """A server in Python, which is the bottleneck: beside the barest scan with as many connections."""
         if not shutil.which(self.secantusd):
             self.skip("dump of secantusd", "no secantusd here; dev/setup installs it")
@@ -271,14 +271,17 @@ class Bench(common.Bench):
         names = [f"shop.c{n}" for n in range(collections)]
         with Secantusd(self.wire, self.secantusd, self.work / "secantusd") as server:
             run([self.wire, "fill", server.address, *(f"{name}:{size}:{DOCUMENT}" for name in names)])
-            ours, peers = [], []
+            ours, steps, peers = [], [], []
             for _ in range(self.rounds):
                 peers.append(server.scan(collections, names))
                 ours.append(self.backup(server)[0])
+                steps.append(self.newest_steps(self.work / "backup" / "tidekeeper.yaml"))
         mine, theirs = statistics.median(one["wall"] for one in ours), statistics.median(peers)
+        survey, dump = (statistics.median(one[name] for one in steps) for name in ("survey", "dump"))
         ratio = mine / theirs
         self.row("dump of secantusd: wall against a bare scan", f"{ratio:.2f} x", "<= 1.1 x", ratio <= 1.1,
-                 f"{mine:.2f} s / {theirs:.2f} s for {collections * size / MB:.0f} MB, {collections} connections")
+                 f"{mine:.2f} s / {theirs:.2f} s for {collections * size / MB:.0f} MB, {collections} connections; "
+                 f"survey {survey:.2f} s, dump {dump:.2f} s")
         self.rss("dump of secantusd", ours)
 
 

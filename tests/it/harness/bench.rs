@@ -30,6 +30,11 @@ impl Bench {
         Bench::with_spool(Limits::default().spool_max)
     }
 
+    /// With this vault.
+    pub fn with_vault(vault: Vault) -> Self {
+        Bench { vault, ..Bench::new() }
+    }
+
     /// With a spool of so many bytes.
     pub fn with_spool(spool_max: u64) -> Self {
         let clock = SystemClock::shared();

@@ -54,7 +54,7 @@ struct Scene {
 async fn scene() -> Scene {
     let (source, target) = tokio::join!(MongoServer::start(&[]), MongoServer::start(&[]));
     let (stage, proxy) = (Stage::new(), Proxy::start(target.port).await);
-    let ground = Ground { vault: stage.vault.clone(), ..Ground::new() };
+    let ground = Ground::of(stage.vault.clone());
     let db = source.client().await.database("shop");
     db.collection("orders").insert_many(numbered(0..900, 4000)).await.expect("they are inserted");
     let indexes = doc! { "createIndexes": "orders", "indexes": [{ "key": { "n": 1 }, "name": "by_n" }] };

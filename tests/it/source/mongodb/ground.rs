@@ -15,6 +15,7 @@ use tidekeeper::source::mongodb::oplog::tail::newest;
 use tidekeeper::source::mongodb::oplog::transactions::{Assembler, Unit};
 use tidekeeper::source::mongodb::optime::OpTime;
 use tidekeeper::task::Spool;
+use tidekeeper::vault::Vault;
 
 use crate::harness::bench::Bench;
 pub use crate::harness::bench::Leads;
@@ -34,6 +35,11 @@ impl Deref for Ground {
 impl Ground {
     pub fn new() -> Self {
         Ground(Bench::new())
+    }
+
+    /// Of a vault that others write to.
+    pub fn of(vault: Vault) -> Self {
+        Ground(Bench::with_vault(vault))
     }
 
     pub async fn link(&self, server: &MongoServer) -> Link {

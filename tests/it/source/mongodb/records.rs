@@ -78,7 +78,7 @@ async fn a_hole_a_quarrel_and_a_cut_are_damage() {
 #[tokio::test]
 async fn a_backups_own_log_and_its_timeline_are_the_servers_log() {
     let (stage, server) = (Stage::new(), MongoServer::start(&[]).await);
-    let followed = Ground { vault: stage.vault.clone(), ..Ground::new() };
+    let followed = Ground::of(stage.vault.clone());
     ground::insert(&server, 0, 500).await;
     to_newest(&followed, &server).await.expect("it begins");
     let writes = async {

@@ -72,9 +72,8 @@ async fn killed_while_following(point: &Point, server: &MongoServer) {
     let more = ", timeline: true, segment_every: 1s";
     let cli = Cli::of_mongodb_in(&server.uri(), more, &gate.server, &place);
     cli.run(&["init"]).await.exits(0);
-    let ground = Ground::new();
     let store = gate.server.store_at(&place, SystemClock::shared());
-    let ground = Ground { vault: Vault::new(store, ground.clock.clone(), None), ..ground };
+    let ground = Ground::of(Vault::new(store, SystemClock::shared(), None));
     let early = (point.stored == 0).then(|| gate.on("PUT", point.part, 1, point.fate));
     let mut daemon = Daemon::start(&cli).await;
     let rule = match early {

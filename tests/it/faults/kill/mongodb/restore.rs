@@ -61,8 +61,7 @@ async fn scene() -> Scene {
     let cli = Cli::of_mongodb(&source.uri(), ", timeline: true", &scratch);
     cli.run(&["init"]).await.exits(0);
     let store = directory(&cli);
-    let ground = Ground::new();
-    let ground = Ground { vault: Vault::new(store.clone(), SystemClock::shared(), None), ..ground };
+    let ground = Ground::of(Vault::new(store.clone(), SystemClock::shared(), None));
     to_newest(&ground, &source).await.expect("it is followed");
     let backup = backed_up_of(&cli, "mongo-main").await;
     change(&source).await;

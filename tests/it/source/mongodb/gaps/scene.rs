@@ -10,6 +10,7 @@ use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use serde_json::Value;
+use tidekeeper::clock::SystemClock;
 use tidekeeper::source::mongodb::optime::OpTime;
 use tidekeeper::vault::Vault;
 use tidekeeper::vault::layout::log::Position;
@@ -45,9 +46,8 @@ pub struct Scene {
 
 /// A vault in a folder, as this process sees it.
 fn ground(cli: &Cli) -> Ground {
-    let ground = Ground::new();
     let store = FsStore::connect(&cli.path("vault"), false).expect("a local directory");
-    Ground { vault: Vault::new(Arc::new(store), ground.clock.clone(), None), ..ground }
+    Ground::of(Vault::new(Arc::new(store), SystemClock::shared(), None))
 }
 
 /// The marks that a server holds.
