@@ -90,7 +90,9 @@ impl App {
         for _ in 0..SEALS {
             let began = self.clock.now();
             if let Err(error) = self.seal(source, engine).await {
-                let sealing = format!("what was written since its last segment could not be stored: {error}");
+                let sealing = format!(
+                    "what was written since its last segment is not stored, and could not be: {error}"
+                );
                 // The last second that the window names is to be had, also when the source is gone for good.
                 let last = log.end().filter(|(_, end)| is_second_of(log.moment(*end), at));
                 return Ok(match last {
