@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
-use super::blueprint::{BUCKETS, Blueprint, Shape};
+use super::blueprint::{Blueprint, Shape};
 use super::client::{CALL_LIMIT, Link};
 use super::failure::{code, code_of, failed, failing};
 use super::namespace::Namespace;
@@ -179,9 +179,4 @@ async fn create_indexes(
         RawDocumentBuf::try_from(&command).map_err(|cause| Error::new(Kind::Internal, &*doing, cause))
     });
     Ok(answer.await?.reply.err().map(|error| failed(&*doing, error).why().to_owned()))
-}
-
-/// Where the documents of a time series lie.
-pub fn buckets_of(of: &Namespace) -> Namespace {
-    Namespace::new(&*of.db, format!("{BUCKETS}{}", of.collection))
 }

@@ -11,7 +11,7 @@ use mongodb::options::{ReadPreference, SelectionCriteria};
 
 use super::blueprint::{Blueprint, Shape};
 use super::client::Link;
-use super::collections::{self, Listed, buckets_of, buildable};
+use super::collections::{self, Listed, buildable};
 use super::cursor::Cursor;
 use super::digest::Tally;
 use super::failure::{failed, is_passing};
@@ -68,12 +68,12 @@ impl Comparison<'_> {
     }
 
     fn is_touched(&self, one: &Wanted<'_>) -> bool {
-        self.touched.contains(&one.target) || self.touched.contains(&buckets_of(&one.target))
+        self.touched.contains(&one.target) || self.touched.contains(&one.target.buckets())
     }
 
     fn counts(&self, blueprint: &Blueprint) -> Option<&Counts> {
         let namespaces = &self.contents.namespaces;
-        let of_buckets = || namespaces.get(&buckets_of(&blueprint.namespace).to_string());
+        let of_buckets = || namespaces.get(&blueprint.namespace.buckets().to_string());
         namespaces.get(&blueprint.namespace.to_string()).or_else(of_buckets)
     }
 
@@ -85,7 +85,7 @@ impl Comparison<'_> {
         let doing = format!("reading {} back", one.target);
         let is_buckets = one.blueprint.shape == Shape::Buckets;
         let place = match is_buckets && !self.raw_data {
-            true => buckets_of(&one.target),
+            true => one.target.buckets(),
             false => one.target.clone(),
         };
         let mut command = doc! { "find": &place.collection, "hint": { "$natural": 1 } };

@@ -8,11 +8,11 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::blueprint::{Blueprint, Shape};
 use super::client::Link;
-use super::collections::{self, buckets_of};
+use super::collections;
 use super::documents::{Cargo, Loaded, Loader};
 use super::facts::Facts;
 use super::indexes::Catalogue;
-use super::namespace::Namespace;
+use super::namespace::{Namespace, is_own};
 use super::optime::OpTime;
 use super::plan::{self, Reach, Spec, Wanted};
 use super::preflight::{Estate, number};
@@ -102,8 +102,7 @@ impl Performance<'_> {
     /// What belongs to the deployment that it was in.
     fn never_brought(&self, selection: &Selection) -> Vec<Omission> {
         let names = self.blueprints.iter().map(|blueprint| &blueprint.namespace);
-        let own =
-            names.filter(|namespace| plan::is_own(&namespace.db) && selection.target(namespace).is_some());
+        let own = names.filter(|namespace| is_own(&namespace.db) && selection.target(namespace).is_some());
         own.map(|namespace| Omission {
             what: namespace.to_string(),
             why: "it belongs to the deployment that it was in, and would harm another".to_owned(),
@@ -166,7 +165,7 @@ impl Performance<'_> {
             }
             let is_buckets = one.blueprint.shape == Shape::Buckets;
             let into = match is_buckets && !self.raw_data {
-                true => buckets_of(&one.target),
+                true => one.target.buckets(),
                 false => one.target.clone(),
             };
             let in_order = one.blueprint.shape == Shape::Capped;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::blueprint::{BUCKETS, Blueprint, Shape};
+use super::blueprint::{Blueprint, Shape};
 use super::collections::{buildable, is_id_index};
 use super::facts::Facts;
-use super::namespace::Namespace;
+use super::namespace::{Namespace, is_own};
 use super::optime::OpTime;
 use super::preflight::Estate;
 use super::replay::Survey;
@@ -82,9 +82,9 @@ pub fn wanted<'a>(blueprints: &'a [Blueprint], selection: &Selection) -> Vec<Wan
     chosen.collect()
 }
 
-/// Whether a database belongs to the deployment itself.
-pub fn is_own(db: &str) -> bool {
-    matches!(db, "config" | "local")
+/// Collections of the target that the log does something to: a time series by its own name.
+pub fn changed(log: &Survey) -> BTreeSet<Namespace> {
+    log.tally.touched.iter().map(Namespace::series).collect()
 }
 
 /// Everything that a restore writes to, by its names in the target.
@@ -92,22 +92,15 @@ pub fn is_own(db: &str) -> bool {
 pub struct Reach(pub BTreeSet<Namespace>);
 
 impl Reach {
-    /// Of these collections, and of those that the log does something to: a time series by its own name.
+    /// Of these collections, and of those that the log does something to.
     pub fn new(wanted: &[Wanted<'_>], log: &Survey) -> Reach {
-        let touched = log.tally.touched.iter().map(series);
-        Reach(wanted.iter().map(|wanted| wanted.target.clone()).chain(touched).collect())
+        Reach(wanted.iter().map(|wanted| wanted.target.clone()).chain(changed(log)).collect())
     }
 
     /// All databases that are written to.
     pub fn databases(&self) -> BTreeSet<String> {
         self.0.iter().map(|namespace| namespace.db.clone()).collect()
     }
-}
-
-/// The time series that buckets belong to, else the collection itself.
-pub fn series(of: &Namespace) -> Namespace {
-    let name = of.collection.strip_prefix(BUCKETS).unwrap_or(&of.collection);
-    Namespace::new(&*of.db, name)
 }
 
 /// Fails for a plan that says itself why it cannot be executed.

@@ -3,11 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::namespace::Namespace;
+use super::namespace::{BUCKETS, Namespace};
 use crate::error::{Error, Kind, Result};
-
-/// Where a time series keeps its documents: it goes where the series goes.
-const BUCKETS: &str = "system.buckets.";
 
 /// A database's name is shorter than this many bytes.
 const DB_MAX: usize = 64;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::indexes::{self, Catalogue};
-use super::super::namespace::Namespace;
+use super::super::namespace::{BUCKETS, Namespace, is_own};
 use super::super::oplog::entry::{Entry, Op, integer, text};
 use super::super::oplog::transactions::Unit;
 use super::super::optime::OpTime;
@@ -15,9 +15,6 @@ use super::super::selection::{Clash, Selection};
 use super::compose::Composer;
 use super::update::{self, Form};
 use crate::error::{Error, Kind, Result};
-
-/// Where a time series keeps its documents.
-const BUCKETS: &str = "system.buckets.";
 
 /// A collection of the server's own in which a mongod keeps the views of a database.
 const VIEWS: &str = "system.views";
@@ -469,11 +466,6 @@ fn renamed(o: &[u8], command: &str, collection: &str, left_out: &[&str]) -> Resu
         }
     }
     Ok(out.finish())
-}
-
-/// Databases of a server's own: what the log says of them means nothing to another.
-fn is_own(db: &str) -> bool {
-    matches!(db, "local" | "config") || db.starts_with("__mdb_internal")
 }
 
 /// Collections of a server's own.
