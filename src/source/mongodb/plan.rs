@@ -57,6 +57,11 @@ impl Spec {
         Spec::new(&Options::default(), true, false, facts.exact_at)
     }
 
+    /// Whether something that the target holds would be lost.
+    pub fn destroys(&self, estate: &Estate) -> bool {
+        self.drop && !estate.in_the_way.is_empty() || self.users && estate.has_people
+    }
+
     /// Which namespaces are wanted, and what they are called in the target.
     pub fn selection(&self) -> Result<Selection> {
         Selection::parse(&self.include, &self.rename)
@@ -109,18 +114,19 @@ pub fn executable(plan: &RestorePlan) -> Result<()> {
 }
 
 /// Between plan and restore a target may have been filled or replaced.
-pub fn still_valid(plan: &RestorePlan, estate: &Estate, findings: &[Finding]) -> Result<()> {
+pub fn still_valid(plan: &RestorePlan, spec: &Spec, estate: &Estate, findings: &[Finding]) -> Result<()> {
     if estate.identity.id != plan.target.id {
         return Err(invalid(Kind::Conflict, format!("the plan is for {}", plan.target.label)));
     }
     if let Some(blocker) = findings.iter().find(|finding| finding.severity == Severity::Error) {
         return Err(blocked(blocker));
     }
-    if !estate.in_the_way.is_empty() && !plan.destructive {
-        let why = format!(
-            "the target had nothing in the way when the plan was made, and has {} now",
-            names(&estate.in_the_way)
-        );
+    if spec.destroys(estate) && !plan.destructive {
+        let there = match estate.in_the_way.is_empty() {
+            true => "users or roles".to_owned(),
+            false => names(&estate.in_the_way),
+        };
+        let why = format!("the target had nothing in the way when the plan was made, and has {there} now");
         return Err(invalid(Kind::Refused, why));
     }
     Ok(())
@@ -216,12 +222,15 @@ fn groups(verb: &str, wanted: &[Wanted<'_>], fate: &str) -> Vec<Action> {
 }
 
 /// What the target holds now of what stands in the way.
-pub fn live(estate: &Estate) -> Vec<String> {
+pub fn live(spec: &Spec, estate: &Estate) -> Vec<String> {
     let mut lines: Vec<String> =
         estate.counted.iter().map(|(namespace, count)| format!("{namespace}: {count} documents")).collect();
     let more = estate.in_the_way.len().saturating_sub(lines.len());
     if more > 0 {
         lines.push(format!("and {more} more collections"));
+    }
+    if spec.users && estate.has_people {
+        lines.push("users or roles: those of the same names are overwritten".to_owned());
     }
     if lines.is_empty() {
         lines.push("the target has none of these collections".to_owned());

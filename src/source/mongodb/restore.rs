@@ -22,6 +22,7 @@ use super::perform::{Outcome, Performance, catalogue, specs};
 use super::plan::{self, Reach, Spec};
 use super::preflight::{Case, Estate};
 use super::replay::{self, Survey};
+use super::selection::Selection;
 use super::users::People;
 use super::wish::Options;
 use crate::error::{Error, Kind, Result};
@@ -154,9 +155,8 @@ impl Target for MongoTarget {
             Ok(cut) => (cut, None),
             Err(objection) => (facts.exact_at, Some(objection)),
         };
-        let is_everything = options.include.is_empty();
-        let spec = Spec::new(&options, is_everything, !People::of(from).is_empty(), cut);
-        let selection = spec.selection()?;
+        let selection = Selection::parse(&options.include, &options.rename)?;
+        let spec = Spec::new(&options, selection.is_everything(), !People::of(from).is_empty(), cut);
         let look = self.look(from, &spec, task).await?;
         let link = self.link(task).await?;
         let (estate, mut findings) = self.judge(from, &look, &link, task).await?;
@@ -168,8 +168,8 @@ impl Target for MongoTarget {
             target: estate.identity.clone(),
             actions: plan::actions(&wanted, &look.log, &spec),
             findings,
-            destructive: spec.drop && !estate.in_the_way.is_empty(),
-            live: plan::live(&estate),
+            destructive: spec.destroys(&estate),
+            live: plan::live(&spec, &estate),
             spec: serde_json::to_value(&spec).unwrap_or_default(),
         })
     }
@@ -251,7 +251,7 @@ impl MongoTarget {
         let look = self.look(from, &spec, task).await?;
         let link = self.link(task).await?;
         let (estate, findings) = self.judge(from, &look, &link, task).await?;
-        plan::still_valid(plan, &estate, &findings)?;
+        plan::still_valid(plan, &spec, &estate, &findings)?;
         Ok((look, link, estate))
     }
 }

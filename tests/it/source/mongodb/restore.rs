@@ -86,7 +86,7 @@ fn target(server: &MongoServer) -> MongoTarget {
     MongoTarget::new(server.settings())
 }
 
-async fn plan(
+pub async fn plan(
     stage: &Stage,
     target: &MongoTarget,
     from: &BackupReader,
@@ -260,7 +260,12 @@ async fn what_stands_in_the_way_is_dropped_only_if_that_is_wanted_and_confirmed(
 }
 
 /// A backup of these artifacts, whatever they are.
-async fn handmade(stage: &Stage, artifacts: &[(&str, Vec<u8>)]) -> BackupReader {
+pub async fn handmade(stage: &Stage, artifacts: &[(&str, Vec<u8>)]) -> BackupReader {
+    handmade_of(stage, artifacts, Capture::default()).await
+}
+
+/// The same, of which this is told.
+pub async fn handmade_of(stage: &Stage, artifacts: &[(&str, Vec<u8>)], capture: Capture) -> BackupReader {
     let source = "mongo-main".parse().expect("a name");
     let backup = BackupRef { source, id: BackupId::new(stage.clock.now(), None, random() as u32) };
     let writer = BackupWriter::new(&stage.vault, backup.clone(), "mongodb", &stage.task, stage.clock.now());
@@ -269,7 +274,7 @@ async fn handmade(stage: &Stage, artifacts: &[(&str, Vec<u8>)]) -> BackupReader 
         artifact.write(Bytes::copy_from_slice(bytes)).await.expect("it is written");
         artifact.finish().await.expect("it is stored");
     }
-    writer.commit(Capture::default(), Status::Complete, None).await.expect("it is committed");
+    writer.commit(capture, Status::Complete, None).await.expect("it is committed");
     BackupReader::open_backup(&stage.vault, &backup).await.expect("it is there")
 }
 
