@@ -198,7 +198,8 @@ impl Performance<'_> {
         let Some(cut) = self.spec.cut.filter(|_| self.log.last.is_some()) else { return Ok(None) };
         self.task.step("replay");
         self.task.progress.set_total(self.log.bytes);
-        let span = self.facts.span(selection, cut);
+        let selection = selection.clone().following(&self.log.followed);
+        let span = self.facts.span(&selection, cut);
         let replay = Replay { link: self.link, task: self.task, span, apply_ops: true };
         let records = records(self.from, self.facts, cut, self.task).await?;
         let replayed = replay.run(records, catalogue).await?;
@@ -275,7 +276,15 @@ impl Performance<'_> {
 /// The indexes and the expiry that the backup says, by the names in the target.
 pub fn catalogue(wanted: &[Wanted<'_>]) -> Result<Catalogue> {
     let mut catalogue = Catalogue::default();
-    for Wanted { blueprint, target } in wanted.iter().filter(|one| one.blueprint.shape != Shape::View) {
+    for Wanted { blueprint, target } in wanted {
+        if blueprint.shape == Shape::View {
+            catalogue.add_view(&blueprint.namespace);
+            continue;
+        }
+        let series = blueprint.options.get_document("timeseries");
+        if let Ok(meta) = series.and_then(|series| series.get_str("metaField")) {
+            catalogue.set_meta(target, meta);
+        }
         for index in &blueprint.indexes {
             let spec = RawDocumentBuf::try_from(index)
                 .map_err(|cause| Error::new(Kind::Damaged, format!("reading an index of {target}"), cause))?;

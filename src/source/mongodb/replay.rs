@@ -5,7 +5,7 @@
 //! lanes. How a window is applied is for the target to say: by `applyOps` where it grants that ([`apply_ops`]), else by
 //! bulk writes ([`bulk`]). Each says what documents are to be, so what is sent twice does the same twice.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -62,6 +62,9 @@ pub struct Span<'a> {
 pub struct Survey {
     /// What would be done, or was.
     pub tally: Tally,
+    /// Collections that are not selected and become one that is: all that they hold is in the log. By their names in the source;
+    /// what they are called in the target meanwhile.
+    pub followed: BTreeMap<Namespace, Namespace>,
     /// Transactions that were not committed up to the end: nothing of them is done.
     pub open: Vec<Open>,
     /// The last record that was read.
@@ -135,6 +138,9 @@ impl Replay<'_> {
             Ok(())
         };
         let (survey, ()) = tokio::try_join!(reading, applying)?;
+        if !survey.followed.is_empty() {
+            return Err(Error::new(Kind::Internal, "replaying the log", "nobody has surveyed it before"));
+        }
         let by_apply_ops = applier.by_apply_ops;
         Ok(Replayed {
             ops: survey.tally.ops,
@@ -187,7 +193,7 @@ async fn read(
         }
     }
     send(&windows, &mut window).await?;
-    Ok(Survey { tally: router.tally, open: assembler.open(), last, bytes })
+    Ok(Survey { tally: router.tally, followed: router.followed, open: assembler.open(), last, bytes })
 }
 
 async fn send(windows: &Option<mpsc::Sender<Window>>, window: &mut Window) -> Result<()> {

@@ -13,6 +13,7 @@ use super::client::{Link, Server};
 use super::compare::Comparison;
 use super::config::Settings;
 use super::facts::Facts;
+use super::indexes::Catalogue;
 use super::namespace::Namespace;
 use super::oplog::entry::record_length;
 use super::oplog::records::Records;
@@ -74,16 +75,7 @@ impl MongoTarget {
             return Ok(look.clone());
         }
         let blueprints = blueprint::read(from, task).await?;
-        let selection = spec.selection()?;
-        let mut catalogue = catalogue(&plan::wanted(&blueprints, &selection))?;
-        let facts = Facts::of(&from.manifest);
-        let log = match spec.cut {
-            None => Survey::default(),
-            Some(cut) => {
-                let records = records(from, &facts, cut, task).await?;
-                task.guard(replay::survey(facts.span(&selection, cut), records, &mut catalogue)).await?
-            }
-        };
+        let (log, catalogue) = survey(from, spec, &blueprints, task).await?;
         let indexes = specs(&catalogue)?;
         let look = Arc::new(Look { backup, spec: spec.clone(), blueprints, log, indexes });
         *memo = Some(look.clone());
@@ -122,6 +114,31 @@ impl MongoTarget {
             finding(format!("the backup has no {name}"), "look at the names: `tidekeeper show SOURCE/ID`")
         }));
         Ok((estate, findings))
+    }
+}
+
+/// What the log does up to the cut, and the catalogue after it. What a collection was before it got a name that is selected is
+/// only known after that: then the log is read once more.
+async fn survey(
+    from: &BackupReader,
+    spec: &Spec,
+    blueprints: &[Blueprint],
+    task: &Task,
+) -> Result<(Survey, Catalogue)> {
+    let (selection, facts) = (spec.selection()?, Facts::of(&from.manifest));
+    let mut followed = BTreeMap::new();
+    loop {
+        let mut catalogue = catalogue(&plan::wanted(blueprints, &selection))?;
+        let Some(cut) = spec.cut else { return Ok((Survey::default(), catalogue)) };
+        let records = records(from, &facts, cut, task).await?;
+        let selection = selection.clone().following(&followed);
+        let span = facts.span(&selection, cut);
+        let mut log = task.guard(replay::survey(span, records, &mut catalogue)).await?;
+        if log.followed.is_empty() {
+            log.followed = followed;
+            return Ok((log, catalogue));
+        }
+        followed.append(&mut log.followed);
     }
 }
 

@@ -27,7 +27,6 @@ pub async fn apply(
             wire.command(&ns.db, create, "create").await.map(drop)
         }
         Act::Drop(ns) => drop_collection(wire, ns).await,
-        Act::DropViews(db) => drop_views(wire, db).await,
         Act::Rename(from, to) => rename(wire, from, to).await,
         Act::Modify(ns, modify) => match wire.command(&ns.db, modify, "collMod").await {
             Err(error) if at <= tolerate_until && error.kind() == Kind::NotFound => Ok(()),
@@ -44,7 +43,6 @@ fn touched(act: &Act) -> Vec<&str> {
     match act {
         Act::Create(ns, _) | Act::Drop(ns) | Act::Modify(ns, _) => vec![&ns.db],
         Act::Rename(from, to) => vec![&from.db, &to.db],
-        Act::DropViews(db) => vec![db],
     }
 }
 
@@ -56,23 +54,6 @@ async fn drop_collection(wire: &Wire<'_>, ns: &Namespace) -> Result<()> {
             Err(failed(format!("dropping {ns}"), error))
         }
         _ => Ok(()),
-    }
-}
-
-async fn drop_views(wire: &Wire<'_>, db: &str) -> Result<()> {
-    loop {
-        let ask = doc! { "listCollections": 1, "filter": { "type": "view" }, "nameOnly": true };
-        let reply = wire.command(db, &encoded(&ask)?, "listCollections").await?;
-        let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        let views: Vec<_> = batch
-            .map(|batch| batch.iter().filter_map(|view| view.as_document()?.get_str("name").ok()).collect())
-            .unwrap_or_default();
-        if views.is_empty() {
-            return Ok(());
-        }
-        for view in views {
-            drop_collection(wire, &Namespace::new(db, view)).await?;
-        }
     }
 }
 
