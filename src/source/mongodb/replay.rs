@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use self::bulk::Bulk;
-use self::route::{Command, Router, Split, Step, Tally, Write};
+use self::route::{Change, Command, Router, Split, Step, Tally, Write};
 use self::shapes::{Shape, Shapes};
 use self::wire::Wire;
 use super::client::Link;
@@ -255,7 +255,7 @@ impl Applier<'_> {
         Ok(())
     }
 
-    async fn write(&mut self, writes: Vec<Write>) -> Result<()> {
+    async fn write(&mut self, mut writes: Vec<Write>) -> Result<()> {
         let mut shapes = HashMap::new();
         for write in &writes {
             if !shapes.contains_key(&write.ns) {
@@ -266,6 +266,14 @@ impl Applier<'_> {
                 shapes.insert(write.ns.clone(), Shape::Plain);
             }
         }
+        // In a collection that is not there nothing is deleted, and what was changed in it while the data was read went with it.
+        writes.retain(|write| {
+            let is_harmless = match write.change {
+                Change::Patch(_) => write.at <= self.tolerate_until,
+                _ => true,
+            };
+            shapes.get(&write.ns) != Some(&Shape::Missing) || !is_harmless
+        });
         if self.by_apply_ops && apply_ops::understands(&writes)? {
             if apply_ops::apply(self.wire, &writes, &shapes, self.tolerate_until).await? {
                 return Ok(());
@@ -279,7 +287,6 @@ impl Applier<'_> {
 impl Write {
     /// With bytes of its own.
     fn detached(mut self) -> Write {
-        use route::Change;
         self.id.bytes = Bytes::copy_from_slice(&self.id.bytes);
         if let Change::Insert(bytes) | Change::Replace(bytes) | Change::Patch(bytes) = &mut self.change {
             *bytes = Bytes::copy_from_slice(bytes);
