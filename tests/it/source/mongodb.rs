@@ -18,6 +18,7 @@ mod plan;
 mod ranges;
 mod records;
 mod replay;
+mod resent;
 mod restore;
 mod route;
 mod selection;

@@ -343,7 +343,7 @@ fn apply_ops_get_the_operation_alone() {
         { "op": "u", "ns": "db.c", "o": diff, "o2": { "_id": 1 } },
         { "op": "u", "ns": "db.c", "o": { "_id": 1, "v": 2 }, "o2": { "_id": 1 }, "b": true },
         { "op": "d", "ns": "db.c", "o": { "_id": 1 } },
-    ] };
+    ], "allowAtomic": false };
     assert_eq!((document(&composed), count), (expected, 4));
     let described = doc! { "$v": 2, "diff": { "updatedFields": { "v": 1 } } };
     let routed = route(vec![doc! { "op": "u", "ns": "db.c", "o": described, "o2": { "_id": 1 } }]);
