@@ -31,6 +31,7 @@ pub mod commands;
 pub mod compose;
 pub mod diff;
 pub mod fold;
+pub mod growth;
 pub mod key;
 pub mod modifiers;
 pub mod route;

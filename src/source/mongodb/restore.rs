@@ -233,7 +233,7 @@ impl Target for MongoTarget {
             link: &link,
             contents: &contents,
             wanted: &plan::wanted(&look.blueprints, &spec.selection()?),
-            touched: &look.log.tally.touched,
+            log: &look.log.tally,
             indexes: done.map_or(&look.indexes, |(.., outcome)| &outcome.indexes),
             raw_data: server.release() >= RAW_DATA_SINCE,
             task,

@@ -12,6 +12,7 @@ mod indexes;
 mod inspect;
 mod namespace;
 mod oplog;
+mod out;
 mod people;
 mod pitr;
 mod plan;

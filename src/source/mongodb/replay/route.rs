@@ -13,6 +13,7 @@ use super::super::optime::OpTime;
 use super::super::raw::{self, RawValue};
 use super::super::selection::{Clash, Selection};
 use super::compose::Composer;
+use super::growth::Growths;
 use super::update::{self, Form};
 use crate::error::{Error, Kind, Result};
 
@@ -128,6 +129,8 @@ pub struct Tally {
     pub users: u64,
     /// Collections of the target that something was done to.
     pub touched: BTreeSet<Namespace>,
+    /// How many documents those have now.
+    pub growth: Growths,
 }
 
 /// Transactions that are applied in part, because the rest is not selected.
@@ -241,7 +244,9 @@ impl<'a> Router<'a> {
         let named = entry.o2.as_ref().filter(|_| entry.op == Op::Update).unwrap_or(&entry.o);
         let id = raw::field(named, "_id")?.ok_or_else(|| damaged("its document has no _id"))?;
         let id = Id { kind: id.kind, bytes: named.slice_ref(id.bytes) };
-        Ok(Taken::Steps(vec![Step::Write(Write { at, ns, id, change })]))
+        let write = Write { at, ns, id, change };
+        self.tally.growth.write(&write, self.fuzzy_until);
+        Ok(Taken::Steps(vec![Step::Write(write)]))
     }
 
     /// A mongod writes views down as documents of `system.views`.
@@ -422,6 +427,7 @@ impl<'a> Router<'a> {
     }
 
     fn step(&mut self, at: OpTime, act: Act) -> Step {
+        self.tally.growth.command(&act);
         self.tally.commands += 1;
         match &act {
             Act::Create(ns, _) | Act::Drop(ns) | Act::Modify(ns, _) => {

@@ -452,6 +452,7 @@ async fn any_place_of_the_log_comes_back() {
         let names: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
         assert!(names.contains(&"still.a") && !names.contains(&"shop.orders"), "{names:?}");
         assert!(names.contains(&&*format!("log up to {at}")), "{names:?}");
+        assert!(names.contains(&"number of documents after the log"), "{names:?}");
     }
     let (last, whole) = history.last().expect("a history");
     let wish = json!({ "until": last.to_string(), "include": "shop.orders", "rename": "shop=copy" });
