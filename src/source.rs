@@ -277,6 +277,10 @@ pub struct Restored {
     /// Only a selection was wanted, beside what the target held: comparing the whole would say nothing.
     #[serde(default)]
     pub selected: bool,
+    /// How many collections the log changed after the backup: what that says of their documents does not hold any more, so only
+    /// their number is compared, where it is known.
+    #[serde(default)]
+    pub changed: u64,
     /// What did not come back, and why; with any, the outcome is `partial`.
     pub omissions: Vec<Omission>,
 }

@@ -51,6 +51,7 @@ impl Shared {
             "dbStats" | "dbstats" => self.database_stats(db),
             "killCursors" => self.kill_cursors(&command),
             "wireStats" => self.stats.tell(says_yes(&command, "reset")),
+            "wireBefall" => self.befall(&command)?,
             "wireDigest" => self.digests(db, command.get_str("wireDigest").ok()),
             "wireOplog" => self.grow(&command)?,
             _ => return Ok(None),

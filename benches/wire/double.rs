@@ -21,7 +21,7 @@ mod store;
 mod update;
 mod writes;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -74,6 +74,15 @@ pub struct Fed {
     pub ids: Ids,
 }
 
+/// What befalls the answer to a command that was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mishap {
+    /// It does not come: the link is closed.
+    Lost,
+    /// It says that most members do not have it, with this code.
+    Unmet(i32),
+}
+
 /// A running double.
 #[derive(Debug)]
 pub struct Double {
@@ -94,6 +103,8 @@ struct Shared {
     cursors: Mutex<HashMap<i64, reads::Cursor>>,
     next_cursor: AtomicI64,
     stats: Stats,
+    /// Which commands, after how many others of that name.
+    mishaps: Mutex<Vec<(String, usize, Mishap)>>,
     ends: AtomicBool,
 }
 
@@ -104,6 +115,8 @@ struct Stats {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     commands: Mutex<BTreeMap<String, u64>>,
+    /// Commands that came without a write concern.
+    hasty: Mutex<BTreeSet<String>>,
 }
 
 impl Double {
@@ -121,6 +134,7 @@ impl Double {
             cursors: Mutex::default(),
             next_cursor: AtomicI64::new(1 << 40),
             stats: Stats::default(),
+            mishaps: Mutex::default(),
             ends: AtomicBool::new(false),
         });
         let capped = mongodb::bson::doc! { "capped": true, "size": 1_i64 << 34 };
@@ -184,8 +198,8 @@ impl Shared {
         let _ = stream.set_nodelay(true);
         let mut out = Out::default();
         while let Ok(Some(request)) = Request::read(&mut stream) {
-            let name = self.answer(&request, &mut out);
-            if self.ends.load(Ordering::Relaxed) {
+            let (name, is_lost) = self.answer(&request, &mut out);
+            if is_lost || self.ends.load(Ordering::Relaxed) {
                 return;
             }
             let sent = if request.wants_reply { out.end() } else { &[] };
@@ -198,23 +212,57 @@ impl Shared {
         }
     }
 
-    /// Writes the reply; gives the command's name.
-    fn answer(&self, request: &Request, out: &mut Out) -> String {
+    /// Writes the reply; gives the command's name, and whether the reply is lost.
+    fn answer(&self, request: &Request, out: &mut Out) -> (String, bool) {
         let named = request.raw().ok().and_then(|body| {
             let (name, _) = body.iter().next()?.ok()?;
             Some((name.as_str().to_owned(), body.get_str("$db").unwrap_or("admin").to_owned()))
         });
         let (name, db) = named.unwrap_or_default();
+        let is_hasty = request.raw().is_ok_and(|body| body.get_document("writeConcern").is_err());
+        if is_hasty && !name.starts_with("wire") {
+            self.stats.hasty.lock().expect("no holder panics").insert(name.clone());
+        }
+        let mishap = self.mishap(&name);
         out.begin(request);
-        if let Err(refusal) = self.command(&name, &db, request, out) {
+        if let Err(refusal) = self.command(&name, &db, request, mishap, out) {
             out.begin(request);
             let written = out.document(&refusal.document());
             debug_assert!(written.is_ok(), "a refusal is a document");
         }
-        name
+        (name, mishap == Some(Mishap::Lost))
     }
 
-    fn command(&self, name: &str, db: &str, request: &Request, out: &mut Out) -> Result<()> {
+    /// `wireBefall` names a command: after so many others of that name, its answer is lost, or says with a code that most
+    /// members do not have it.
+    fn befall(&self, command: &Document) -> Result<Document> {
+        let name = command.get_str("wireBefall").map_err(|_| Refusal::bad("wireBefall wants a name"))?;
+        let after = command.get_i32("after").ok().and_then(|after| usize::try_from(after).ok()).unwrap_or(0);
+        let mishap = command.get_i32("unmet").map_or(Mishap::Lost, Mishap::Unmet);
+        self.mishaps.lock().expect("no holder panics").push((name.to_owned(), after, mishap));
+        Ok(Document::new())
+    }
+
+    fn mishap(&self, name: &str) -> Option<Mishap> {
+        let mut mishaps = self.mishaps.lock().expect("no holder panics");
+        let at = mishaps.iter().position(|(command, ..)| command == name)?;
+        match mishaps[at].1.checked_sub(1) {
+            Some(left) => {
+                mishaps[at].1 = left;
+                None
+            }
+            None => Some(mishaps.remove(at).2),
+        }
+    }
+
+    fn command(
+        &self,
+        name: &str,
+        db: &str,
+        request: &Request,
+        mishap: Option<Mishap>,
+        out: &mut Out,
+    ) -> Result<()> {
         match name {
             "find" => self.find(db, request, out),
             "getMore" => self.get_more(db, request, out),
@@ -222,7 +270,7 @@ impl Shared {
             "listCollections" => self.list_collections(db, &request.document()?, out),
             "listIndexes" => self.list_indexes(db, &request.document()?, out),
             _ => {
-                let reply = match name {
+                let mut reply = match name {
                     "insert" => self.insert(db, request)?,
                     "update" => self.update(db, request)?,
                     "delete" => self.delete(db, request)?,
@@ -232,6 +280,11 @@ impl Shared {
                         None => self.tell(name, db, request)?.ok_or_else(|| Refusal::no_command(name))?,
                     },
                 };
+                if let Some(Mishap::Unmet(code)) = mishap {
+                    let concern =
+                        mongodb::bson::doc! { "code": code, "errmsg": "most members do not have it" };
+                    reply.insert("writeConcernError", concern);
+                }
                 out.document(&self.stamped(reply))
             }
         }
@@ -282,14 +335,18 @@ impl Stats {
         let mut commands = self.commands.lock().expect("no holder panics");
         let each: Document =
             commands.iter().map(|(name, count)| (name.clone(), (*count as i64).into())).collect();
+        let mut hasty = self.hasty.lock().expect("no holder panics");
+        let all: Vec<String> = hasty.iter().cloned().collect();
         if and_reset {
             commands.clear();
+            hasty.clear();
         }
         mongodb::bson::doc! {
             "round_trips": read(&self.round_trips),
             "bytes_in": read(&self.bytes_in),
             "bytes_out": read(&self.bytes_out),
             "commands": each,
+            "hasty": all,
         }
     }
 }

@@ -173,6 +173,7 @@ impl Catalog {
 
     /// Renames, across databases too.
     pub fn rename(&self, from: (&str, &str), to: (&str, &str), over: bool) -> Result<()> {
+        self.get(from.0, from.1)?;
         if self.find(to.0, to.1).is_some() {
             if !over {
                 return Err(Refusal::exists(&format!("{}.{}", to.0, to.1)));

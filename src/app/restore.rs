@@ -281,6 +281,11 @@ fn done(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Done {
     let whole = failed.is_empty() && restored.omissions.is_empty();
     let checked = match failed.as_slice() {
         [] if restored.selected => "a selection only, so nothing was compared".to_owned(),
+        [] if restored.changed > 0 => format!(
+            "{} checks passed; of {} collections that the log changed no more than the number of documents was compared",
+            checks.len(),
+            restored.changed
+        ),
         [] => format!("{} checks passed", checks.len()),
         names => format!("checks that failed: {}", names.join(", ")),
     };

@@ -14,9 +14,6 @@ use crate::vault::reader::BackupReader;
 pub const METADATA: &str = ".metadata.json";
 const DOCUMENTS: &str = ".bson";
 
-/// Before the name of a time series stands this in the name of the collection that holds its buckets.
-pub const BUCKETS: &str = "system.buckets.";
-
 /// No metadata is longer: a collection has at most 64 indexes, and its options fit into a document.
 const LONGEST: u64 = 32 << 20;
 
@@ -139,7 +136,7 @@ pub fn understand(name: &str, text: &[u8], artifacts: &[Artifact]) -> Result<Blu
         let wanted = format!("{db}/{file}{DOCUMENTS}");
         artifacts.iter().find(|artifact| artifact.name == wanted).cloned()
     };
-    let buckets = find(&file_name(&format!("{BUCKETS}{}", namespace.collection)));
+    let buckets = find(&file_name(&namespace.buckets().collection));
     let shape = match &*metadata.kind {
         "view" => Shape::View,
         _ if options.contains_key("viewOn") => Shape::View,

@@ -6,18 +6,18 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
-use super::blueprint::{BUCKETS, Blueprint, Shape};
+use super::blueprint::{Blueprint, Shape};
 use super::client::{CALL_LIMIT, Link};
 use super::failure::{code, code_of, failed, failing};
 use super::namespace::Namespace;
-use super::steady;
+use super::steady::{self, Patience};
 use crate::clock::within;
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::manifest::Omission;
 
 /// Building an index takes as long as it takes; the task's deadline ends it.
-const BUILD_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
+const BUILD_LIMIT: Patience = Patience::Again(Duration::from_secs(7 * 24 * 3600));
 
 /// What `create` refuses of what `listCollections` or an old dump tells.
 const NOT_CREATED: [&str; 3] = ["uuid", "autoIndexId", "recordIdsReplicated"];
@@ -69,7 +69,7 @@ pub async fn indexes(link: &Link, of: &Namespace, task: &Task) -> Result<Vec<Doc
 /// Drops a collection or view; one that is not there is fine.
 pub async fn drop(link: &Link, what: &Namespace, task: &Task) -> Result<()> {
     let doing = format!("dropping {what}");
-    let command = doc! { "drop": &what.collection, "writeConcern": { "w": "majority" } };
+    let command = doc! { "drop": &what.collection, "writeConcern": majority() };
     let answer = steady::command(link, &what.db, &doing, task, &command).await?;
     match answer.reply {
         Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => Ok(()),
@@ -80,12 +80,18 @@ pub async fn drop(link: &Link, what: &Namespace, task: &Task) -> Result<()> {
 /// Creates a collection or view as it was; without its expiry if that is set later.
 pub async fn create(link: &Link, blueprint: &Blueprint, target: &Namespace, task: &Task) -> Result<()> {
     let doing = format!("creating {target}");
-    let command = create_command(blueprint, target);
+    let mut command = create_command(blueprint, target);
+    command.insert("writeConcern", majority());
     let answer = steady::command(link, &target.db, &doing, task, &command).await?;
     match answer.reply {
         Err(error) if answer.again && code_of(&error) == Some(code::NAMESPACE_EXISTS) => Ok(()),
         reply => reply.map(|_| ()).map_err(failing(doing)),
     }
+}
+
+/// Until most members have it, so that no election takes it back.
+fn majority() -> Document {
+    doc! { "w": "majority" }
 }
 
 /// What `create` is sent.
@@ -114,7 +120,9 @@ pub fn is_id_index(index: &Document) -> bool {
 /// Lets documents expire from now on, in a collection that was created without.
 pub async fn set_expiry(link: &Link, of: &Namespace, after: &Bson, task: &Task) -> Result<Option<Omission>> {
     let doing = format!("setting the expiry of {of}");
-    let command = doc! { "collMod": &of.collection, "expireAfterSeconds": after.clone() };
+    let command = doc! {
+        "collMod": &of.collection, "expireAfterSeconds": after.clone(), "writeConcern": majority(),
+    };
     let answer = steady::command(link, &of.db, &doing, task, &command).await?;
     Ok(match answer.reply {
         Ok(_) => None,
@@ -174,14 +182,11 @@ async fn create_indexes(
     task: &Task,
 ) -> Result<Option<String>> {
     let doing = format!("building the indexes of {of}");
-    let command = doc! { "createIndexes": &of.collection, "indexes": specs.to_vec() };
+    let command = doc! {
+        "createIndexes": &of.collection, "indexes": specs.to_vec(), "writeConcern": majority(),
+    };
     let answer = steady::send(link, &of.db, &doing, BUILD_LIMIT, task, || {
         RawDocumentBuf::try_from(&command).map_err(|cause| Error::new(Kind::Internal, &*doing, cause))
     });
     Ok(answer.await?.reply.err().map(|error| failed(&*doing, error).why().to_owned()))
-}
-
-/// Where the documents of a time series lie.
-pub fn buckets_of(of: &Namespace) -> Namespace {
-    Namespace::new(&*of.db, format!("{BUCKETS}{}", of.collection))
 }

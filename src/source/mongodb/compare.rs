@@ -1,9 +1,11 @@
 //! Compares what a target holds with what a backup says it should: documents by count and digest, collections and indexes by
 //! how they are defined.
 //!
-//! What the log changed cannot be told from the backup: there only the indexes are compared, as the log left them.
+//! What the log changed cannot be told from the backup: there the indexes are compared, as the log left them, and the number of
+//! documents, where it tells that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
@@ -11,13 +13,15 @@ use mongodb::options::{ReadPreference, SelectionCriteria};
 
 use super::blueprint::{Blueprint, Shape};
 use super::client::Link;
-use super::collections::{self, Listed, buckets_of, buildable};
+use super::collections::{self, Listed, buildable};
 use super::cursor::Cursor;
 use super::digest::Tally;
 use super::failure::{failed, is_passing};
 use super::namespace::Namespace;
-use super::plan::Wanted;
+use super::plan::{Wanted, names};
 use super::preflight::number;
+use super::replay;
+use super::steady::{self, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::source::Check;
 use crate::task::Task;
@@ -32,6 +36,9 @@ const BATCH: u32 = 1000;
 /// More checks that passed than this are told in one line.
 const LINES_MAX: usize = 50;
 
+/// How long counting the documents of one may take.
+const COUNT_LIMIT: Duration = Duration::from_secs(600);
+
 /// How often a collection is read from its beginning again, when the line breaks.
 const ATTEMPTS: usize = 4;
 
@@ -44,8 +51,8 @@ pub struct Comparison<'a> {
     pub contents: &'a Contents,
     /// Its collections.
     pub wanted: &'a [Wanted<'a>],
-    /// Collections of the target that the log did something to.
-    pub touched: &'a BTreeSet<Namespace>,
+    /// What the log did.
+    pub log: &'a replay::route::Tally,
     /// The indexes that each collection should have now.
     pub indexes: &'a BTreeMap<Namespace, Vec<Document>>,
     /// Whether the target speaks of the buckets of a time series as `rawData`.
@@ -64,16 +71,18 @@ impl Comparison<'_> {
         checks.sort_by(|a, b| a.name.cmp(&b.name));
         let mut checks = collapsed(checks);
         checks.extend(self.definitions().await?);
+        checks.extend(self.changed().await?);
         Ok(checks)
     }
 
     fn is_touched(&self, one: &Wanted<'_>) -> bool {
-        self.touched.contains(&one.target) || self.touched.contains(&buckets_of(&one.target))
+        let touched = &self.log.touched;
+        touched.contains(&one.target) || touched.contains(&one.target.buckets())
     }
 
     fn counts(&self, blueprint: &Blueprint) -> Option<&Counts> {
         let namespaces = &self.contents.namespaces;
-        let of_buckets = || namespaces.get(&buckets_of(&blueprint.namespace).to_string());
+        let of_buckets = || namespaces.get(&blueprint.namespace.buckets().to_string());
         namespaces.get(&blueprint.namespace.to_string()).or_else(of_buckets)
     }
 
@@ -85,7 +94,7 @@ impl Comparison<'_> {
         let doing = format!("reading {} back", one.target);
         let is_buckets = one.blueprint.shape == Shape::Buckets;
         let place = match is_buckets && !self.raw_data {
-            true => buckets_of(&one.target),
+            true => one.target.buckets(),
             false => one.target.clone(),
         };
         let mut command = doc! { "find": &place.collection, "hint": { "$natural": 1 } };
@@ -105,6 +114,90 @@ impl Comparison<'_> {
                 Err(error) => return Err(failed(doing, error)),
             }
         }
+    }
+
+    /// The number of documents of what the log changed; and what could not be compared at all.
+    async fn changed(&self) -> Result<Vec<Check>> {
+        let changed: BTreeSet<Namespace> = self.log.touched.iter().map(Namespace::series).collect();
+        let (mut checks, mut counted, mut not) = (Vec::new(), 0, Vec::new());
+        let mut listed: BTreeMap<String, BTreeMap<String, Listed>> = BTreeMap::new();
+        for of in &changed {
+            if !listed.contains_key(&of.db) {
+                listed.insert(of.db.clone(), collections::list(self.link, &of.db, self.task).await?);
+            }
+            let found = listed.get(&of.db).and_then(|listed| listed.get(&of.collection));
+            let told = match self.expected(of) {
+                Some(expected) => self.number(of, found, expected).await?.map(|found| (expected, found)),
+                None => None,
+            };
+            let Some((expected, found)) = told else {
+                not.push(of);
+                continue;
+            };
+            counted += 1;
+            if expected != found {
+                let words = |n: i64| format!("{n} documents");
+                let name = format!("{of} after the log");
+                checks.push(Check { name, expected: words(expected), found: words(found), passed: false });
+            }
+        }
+        if changed.is_empty() {
+            return Ok(checks);
+        }
+        let told = match not.is_empty() {
+            true => format!("{counted} counted"),
+            false => format!("{counted} counted, {} not compared: {}", not.len(), names(not)),
+        };
+        let expected = format!("{} collections", changed.len());
+        let passed = checks.is_empty();
+        checks.push(Check {
+            name: "number of documents after the log".to_owned(),
+            expected,
+            found: told,
+            passed,
+        });
+        Ok(checks)
+    }
+
+    /// How many documents the log left there; none: it does not tell, or the server removes some by itself.
+    fn expected(&self, of: &Namespace) -> Option<i64> {
+        let growth = self.log.growth.of(of);
+        let indexes = self.indexes.get(of).map(Vec::as_slice).unwrap_or_default();
+        if !growth.is_certain || indexes.iter().any(|index| index.contains_key("expireAfterSeconds")) {
+            return None;
+        }
+        let base = growth.base.and_then(|base| self.wanted.iter().find(|one| one.target == base));
+        let items = match base {
+            None => 0,
+            Some(base) if base.blueprint.shape == Shape::Plain => self.counts(base.blueprint)?.items,
+            Some(_) => return None,
+        };
+        Some(i64::try_from(items).ok()? + growth.by)
+    }
+
+    /// How many documents an ordinary collection holds; none if the server removes some by itself, or does not tell. Its counter
+    /// may be wrong after a crash: where it is not as expected, they are counted in truth.
+    async fn number(&self, of: &Namespace, found: Option<&Listed>, expected: i64) -> Result<Option<i64>> {
+        let Some(found) = found else { return Ok(Some(0)) };
+        let removes = ["capped", "expireAfterSeconds", "timeseries"];
+        if found.kind != "collection" || removes.iter().any(|option| found.options.contains_key(option)) {
+            return Ok(None);
+        }
+        let quick = doc! { "count": &of.collection };
+        let slow = doc! { "count": &of.collection, "query": { "_id": { "$gte": Bson::MinKey } } };
+        let mut told = None;
+        for command in [quick, slow] {
+            let doing = format!("counting {of}");
+            let patience = Patience::Again(COUNT_LIMIT);
+            let answer = steady::send(self.link, &of.db, &doing, patience, self.task, || {
+                RawDocumentBuf::try_from(&command).map_err(|cause| Error::new(Kind::Internal, &*doing, cause))
+            });
+            told = answer.await?.expect_done(&doing)?.get("n").and_then(number);
+            if told == Some(expected) {
+                break;
+            }
+        }
+        Ok(told)
     }
 
     /// Options of what the log left alone, and all indexes.

@@ -17,7 +17,7 @@ use super::namespace::Namespace;
 use super::preflight::number;
 use super::raw::{self, Documents};
 use super::replay::compose::{Composer, TRUE, kind};
-use super::steady;
+use super::steady::{self, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::manifest::Artifact;
@@ -39,7 +39,7 @@ const SMALL: u64 = 4 << 20;
 const SMALL_AT_ONCE: usize = 4;
 
 /// How long one batch may take, until most members of the set have it.
-const BATCH_LIMIT: Duration = Duration::from_secs(180);
+const BATCH_LIMIT: Patience = Patience::Again(Duration::from_secs(180));
 
 /// One artifact and where its documents go.
 #[derive(Clone, Debug)]
@@ -349,11 +349,6 @@ fn judge<'a>(reply: &Document, batch: &'a Batch, again: bool) -> Result<(Loaded,
                 loaded.refused = Some((before + 1, first));
             }
         }
-    }
-    if let Ok(concern) = reply.get_document("writeConcernError") {
-        let why = concern.get_str("errmsg").unwrap_or("most members do not have it");
-        return Err(Error::new(Kind::Unready, "inserting a batch", why)
-            .hint("look whether most members of the replica set are up and follow"));
     }
     Ok((loaded, there))
 }

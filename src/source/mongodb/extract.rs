@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::io::AsyncWrite;
 
 use super::archive::{ArchiveWriter, DOCUMENT_MAX};
-use super::namespace::{Namespace, collection_of_file, file_name, is_cut};
+use super::namespace::{BUCKETS, Namespace, collection_of_file, file_name, is_cut};
 use crate::error::{Error, Kind, Result};
 use crate::source::{Extracted, Format, Outlet, files};
 use crate::task::Task;
@@ -27,8 +27,6 @@ const USE_A_DIRECTORY: &str = "extract with `--format directory`";
 const OPLOG: &str = "oplog.bson";
 const PRELUDE: &str = "prelude.json";
 
-/// What the buckets of a time series are in, before the name of the series.
-const BUCKETS: &str = "system.buckets.";
 const TIME_SERIES: &str = "timeseries";
 
 /// How many files of metadata are read at the same time.

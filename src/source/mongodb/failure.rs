@@ -6,12 +6,16 @@ use crate::error::{Error, Kind};
 
 /// Codes of the server's `error_codes.yml` that something depends on here.
 pub mod code {
+    /// No other code fits: also of an `applyOps` in which some were refused.
+    pub const UNKNOWN_ERROR: i32 = 8;
     /// A right is missing.
     pub const UNAUTHORIZED: i32 = 13;
     /// Wrong user or password.
     pub const AUTHENTICATION_FAILED: i32 = 18;
     /// There is no such collection or database.
     pub const NAMESPACE_NOT_FOUND: i32 = 26;
+    /// An update of a log has no document.
+    pub const UPDATE_OPERATION_FAILED: i32 = 218;
     /// A cursor is gone: killed, timed out, or its server restarted.
     pub const CURSOR_NOT_FOUND: i32 = 43;
     /// There is one already.
@@ -38,7 +42,7 @@ pub mod code {
 
 /// Not now, but soon: stepdown, election, recovery, shutdown, a broken link between the servers (the driver's own lists of
 /// what may be read again).
-const PASSING: [i32; 14] = [6, 7, 89, 91, 134, 189, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436];
+pub const PASSING: [i32; 14] = [6, 7, 89, 91, 134, 189, 262, 9001, 10058, 10107, 11600, 11602, 13435, 13436];
 
 /// The server's code for a failed command or write, if it is one.
 pub fn code_of(error: &DriverError) -> Option<i32> {

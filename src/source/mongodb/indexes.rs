@@ -1,10 +1,10 @@
 //! The indexes that stand at the end: from the backup's metadata, edited by the log, built when all documents are in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::namespace::Namespace;
+use super::namespace::{BUCKETS, Namespace};
 use super::oplog::entry::{boolean, integer, text};
 use super::raw::{self, RawValue};
 use super::replay::compose::{Composer, FALSE, TRUE, kind};
@@ -23,6 +23,10 @@ const OPTIONS: [&str; 4] = ["expireAfterSeconds", "hidden", "prepareUnique", "un
 pub struct Catalogue {
     indexes: BTreeMap<Namespace, Vec<Bytes>>,
     expiry: BTreeMap<Namespace, i64>,
+    /// Of time series, the field that tells who measured.
+    meta: BTreeMap<Namespace, String>,
+    /// Which views there are, by their names in the source.
+    views: BTreeSet<Namespace>,
 }
 
 impl Catalogue {
@@ -45,22 +49,58 @@ impl Catalogue {
     }
 
     /// Does what one of [`COMMANDS`] says, or the `index` part of a `collMod`. What it names may be missing: then the log is behind
-    /// the data.
+    /// the data. Of a time series the log names the buckets; its indexes are known by its own name, and in its own words.
     ///
     /// # Errors
     /// `Damaged` for what cannot be read.
     pub fn edit(&mut self, ns: &Namespace, command: &str, o: &[u8]) -> Result<()> {
+        let owner = ns.series();
         match command {
             "createIndexes" | "commitIndexBuild" => match raw::field(o, "indexes")? {
-                Some(specs) => raw::elements(specs.bytes).try_for_each(|spec| self.add(ns, spec?.1.bytes)),
-                None => self.add(ns, &without(o, &[command])?),
+                Some(specs) => raw::elements(specs.bytes)
+                    .try_for_each(|spec| self.add(&owner, &self.told(ns, spec?.1.bytes)?)),
+                None => self.add(&owner, &self.told(ns, &without(o, &[command])?)?),
             },
             "collMod" => match raw::field(o, "index")? {
-                Some(change) => self.modify(ns, change.bytes),
+                Some(change) => self.modify(&owner, change.bytes),
                 None => Ok(()),
             },
-            _ => self.remove(ns, o),
+            _ => self.remove(&owner, o),
         }
+    }
+
+    /// An index as the log tells it, in the words of its owner.
+    fn told(&self, ns: &Namespace, spec: &[u8]) -> Result<Bytes> {
+        if !ns.collection.starts_with(BUCKETS) {
+            return Ok(Bytes::copy_from_slice(spec));
+        }
+        // Where what the buckets have would not tell, the server has written down what was asked for.
+        if let Some(original) = raw::field(spec, "originalSpec")? {
+            return Ok(Bytes::copy_from_slice(original.bytes));
+        }
+        let Some(key) = raw::field(spec, "key")? else { return Ok(Bytes::copy_from_slice(spec)) };
+        let key = key_of_series(key.bytes, self.meta.get(&ns.series()))?;
+        with(spec, "key", Some(RawValue { kind: kind::DOCUMENT, bytes: &key }))
+    }
+
+    /// The field of a time series that tells who measured.
+    pub fn set_meta(&mut self, ns: &Namespace, field: &str) {
+        self.meta.insert(ns.clone(), field.to_owned());
+    }
+
+    /// There is such a view; its name is the source's.
+    pub fn add_view(&mut self, source: &Namespace) {
+        self.views.insert(source.clone());
+    }
+
+    /// There is no such view any more.
+    pub fn remove_view(&mut self, source: &Namespace) {
+        self.views.remove(source);
+    }
+
+    /// Takes away all views of a database of the source, and tells which they were.
+    pub fn take_views(&mut self, db: &str) -> BTreeSet<Namespace> {
+        self.views.extract_if(.., |view| view.db == db).collect()
     }
 
     /// Documents of the collection expire after so many seconds; none: they do not.
@@ -75,6 +115,7 @@ impl Catalogue {
     pub fn drop_collection(&mut self, ns: &Namespace) {
         self.indexes.remove(ns);
         self.expiry.remove(ns);
+        self.meta.remove(ns);
     }
 
     /// The collection has another name; one that had it is gone.
@@ -158,6 +199,27 @@ fn has_key(spec: &[u8], key: RawValue<'_>) -> bool {
 fn name_of(spec: &[u8]) -> Result<String> {
     let name = raw::field(spec, "name")?.and_then(text);
     name.map(str::to_owned).ok_or_else(|| Error::new(Kind::Damaged, "reading an index", "it has no name"))
+}
+
+/// The key of a time series that a key of its buckets comes from: these have the lowest and the highest value of a field, and
+/// the field that tells who measured has another name in them.
+fn key_of_series(key: &[u8], meta: Option<&String>) -> Result<Bytes> {
+    let mut out = Composer::new();
+    let mut bounded: Option<&[u8]> = None;
+    for element in raw::elements(key) {
+        let (name, value) = element?;
+        let bound = name.strip_prefix(b"control.min.").or_else(|| name.strip_prefix(b"control.max."));
+        match (bound, name.strip_prefix(b"meta"), meta) {
+            (Some(field), ..) if bounded == Some(field) => {}
+            (Some(field), ..) => out.element(field, value),
+            (None, Some(rest), Some(meta)) if rest.is_empty() || rest[0] == b'.' => {
+                out.element(&[meta.as_bytes(), rest].concat(), value);
+            }
+            _ => out.element(name, value),
+        }
+        bounded = bound;
+    }
+    Ok(out.finish())
 }
 
 /// Whether it comes with its collection.

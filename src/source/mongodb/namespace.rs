@@ -14,6 +14,9 @@ pub struct Namespace {
     pub collection: String,
 }
 
+/// Before the name of a time series stands this in the name of the collection that holds its documents (before 8.3).
+pub const BUCKETS: &str = "system.buckets.";
+
 /// A file name of the stock tools is no longer than this without its endings.
 const STEM_MAX: usize = 238;
 
@@ -33,10 +36,26 @@ impl Namespace {
         (!db.is_empty() && !collection.is_empty()).then(|| Namespace::new(db, collection))
     }
 
+    /// The time series that buckets belong to, else the collection itself.
+    pub fn series(&self) -> Namespace {
+        let name = self.collection.strip_prefix(BUCKETS).unwrap_or(&self.collection);
+        Namespace::new(&*self.db, name)
+    }
+
+    /// Where the documents of a time series lie.
+    pub fn buckets(&self) -> Namespace {
+        Namespace::new(&*self.db, format!("{BUCKETS}{}", self.collection))
+    }
+
     /// `<db>/<collection>` as mongodump names files, without an ending.
     pub fn file_stem(&self) -> String {
         format!("{}/{}", self.db, file_name(&self.collection))
     }
+}
+
+/// Whether a database belongs to the deployment itself: to another it means nothing.
+pub fn is_own(db: &str) -> bool {
+    matches!(db, "local" | "config") || db.starts_with("__mdb_internal")
 }
 
 impl fmt::Display for Namespace {

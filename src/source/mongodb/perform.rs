@@ -8,11 +8,11 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::blueprint::{Blueprint, Shape};
 use super::client::Link;
-use super::collections::{self, Listed, buckets_of};
+use super::collections::{self, Listed};
 use super::documents::{Cargo, Loaded, Loader};
 use super::facts::Facts;
 use super::indexes::Catalogue;
-use super::namespace::Namespace;
+use super::namespace::{Namespace, is_own};
 use super::optime::OpTime;
 use super::plan::{self, Reach, Spec, Wanted};
 use super::preflight::{Estate, number};
@@ -20,7 +20,7 @@ use super::raw;
 use super::replay::{Replay, Survey};
 use super::restore::records;
 use super::selection::Selection;
-use super::steady::PAUSES;
+use super::steady::Away;
 use super::users::People;
 use crate::error::{Error, Kind, Result};
 use crate::source::Restored;
@@ -85,6 +85,7 @@ impl Performance<'_> {
         if last.is_some() {
             restored.items = self.count(&wanted).await?;
         }
+        restored.changed = plan::changed(self.log).len() as u64;
         restored.omissions = omissions;
         Ok((restored, Outcome { indexes, last }))
     }
@@ -103,8 +104,7 @@ impl Performance<'_> {
     /// What belongs to the deployment that it was in.
     fn never_brought(&self, selection: &Selection) -> Vec<Omission> {
         let names = self.blueprints.iter().map(|blueprint| &blueprint.namespace);
-        let own =
-            names.filter(|namespace| plan::is_own(&namespace.db) && selection.target(namespace).is_some());
+        let own = names.filter(|namespace| is_own(&namespace.db) && selection.target(namespace).is_some());
         own.map(|namespace| Omission {
             what: namespace.to_string(),
             why: "it belongs to the deployment that it was in, and would harm another".to_owned(),
@@ -167,7 +167,7 @@ impl Performance<'_> {
             }
             let is_buckets = one.blueprint.shape == Shape::Buckets;
             let into = match is_buckets && !self.raw_data {
-                true => buckets_of(&one.target),
+                true => one.target.buckets(),
                 false => one.target.clone(),
             };
             let in_order = one.blueprint.shape == Shape::Capped;
@@ -200,7 +200,8 @@ impl Performance<'_> {
         let Some(cut) = self.spec.cut.filter(|_| self.log.last.is_some()) else { return Ok(None) };
         self.task.step("replay");
         self.task.progress.set_total(self.log.bytes);
-        let span = self.facts.span(selection, cut);
+        let selection = selection.clone().following(&self.log.followed);
+        let span = self.facts.span(&selection, cut);
         let replay = Replay { link: self.link, task: self.task, span, apply_ops: true };
         let records = records(self.from, self.facts, cut, self.task).await?;
         let replayed = replay.run(records, catalogue).await?;
@@ -256,19 +257,13 @@ impl Performance<'_> {
 
     /// What a database holds. Asked again where the line breaks: hours of work do not end for a question.
     async fn list(&self, db: &str) -> Result<BTreeMap<String, Listed>> {
-        let mut pauses = PAUSES.into_iter();
+        let mut away = Away::new(self.task);
         loop {
             let listed = collections::list(self.link, db, self.task).await;
-            let pause = match &listed {
-                Err(error) if error.is_retryable() => pauses.next(),
-                _ => None,
-            };
-            let Some(pause) = pause else { return listed };
-            let paused = async {
-                self.task.clock.sleep(pause).await;
-                Ok(())
-            };
-            self.task.guard(paused).await?;
+            let is_passing = listed.as_ref().is_err_and(Error::is_retryable);
+            if !is_passing || !away.wait().await? {
+                return listed;
+            }
         }
     }
 
@@ -295,7 +290,15 @@ impl Performance<'_> {
 /// The indexes and the expiry that the backup says, by the names in the target.
 pub fn catalogue(wanted: &[Wanted<'_>]) -> Result<Catalogue> {
     let mut catalogue = Catalogue::default();
-    for Wanted { blueprint, target } in wanted.iter().filter(|one| one.blueprint.shape != Shape::View) {
+    for Wanted { blueprint, target } in wanted {
+        if blueprint.shape == Shape::View {
+            catalogue.add_view(&blueprint.namespace);
+            continue;
+        }
+        let series = blueprint.options.get_document("timeseries");
+        if let Ok(meta) = series.and_then(|series| series.get_str("metaField")) {
+            catalogue.set_meta(target, meta);
+        }
         for index in &blueprint.indexes {
             let spec = RawDocumentBuf::try_from(index)
                 .map_err(|cause| Error::new(Kind::Damaged, format!("reading an index of {target}"), cause))?;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::blueprint::{BUCKETS, Blueprint, Shape};
+use super::blueprint::{Blueprint, Shape};
 use super::collections::{buildable, is_id_index};
 use super::facts::Facts;
-use super::namespace::Namespace;
+use super::namespace::{Namespace, is_own};
 use super::optime::OpTime;
 use super::preflight::Estate;
 use super::replay::Survey;
@@ -57,6 +57,11 @@ impl Spec {
         Spec::new(&Options::default(), true, false, facts.exact_at)
     }
 
+    /// Whether something that the target holds would be lost.
+    pub fn destroys(&self, estate: &Estate) -> bool {
+        self.drop && !estate.in_the_way.is_empty() || self.users && estate.has_people
+    }
+
     /// Which namespaces are wanted, and what they are called in the target.
     pub fn selection(&self) -> Result<Selection> {
         Selection::parse(&self.include, &self.rename)
@@ -82,9 +87,9 @@ pub fn wanted<'a>(blueprints: &'a [Blueprint], selection: &Selection) -> Vec<Wan
     chosen.collect()
 }
 
-/// Whether a database belongs to the deployment itself.
-pub fn is_own(db: &str) -> bool {
-    matches!(db, "config" | "local")
+/// Collections of the target that the log does something to: a time series by its own name.
+pub fn changed(log: &Survey) -> BTreeSet<Namespace> {
+    log.tally.touched.iter().map(Namespace::series).collect()
 }
 
 /// Everything that a restore writes to, by its names in the target.
@@ -92,10 +97,9 @@ pub fn is_own(db: &str) -> bool {
 pub struct Reach(pub BTreeSet<Namespace>);
 
 impl Reach {
-    /// Of these collections, and of those that the log does something to: a time series by its own name.
+    /// Of these collections, and of those that the log does something to.
     pub fn new(wanted: &[Wanted<'_>], log: &Survey) -> Reach {
-        let touched = log.tally.touched.iter().map(series);
-        Reach(wanted.iter().map(|wanted| wanted.target.clone()).chain(touched).collect())
+        Reach(wanted.iter().map(|wanted| wanted.target.clone()).chain(changed(log)).collect())
     }
 
     /// All databases that are written to.
@@ -104,30 +108,25 @@ impl Reach {
     }
 }
 
-/// The time series that buckets belong to, else the collection itself.
-pub fn series(of: &Namespace) -> Namespace {
-    let name = of.collection.strip_prefix(BUCKETS).unwrap_or(&of.collection);
-    Namespace::new(&*of.db, name)
-}
-
 /// Fails for a plan that says itself why it cannot be executed.
 pub fn executable(plan: &RestorePlan) -> Result<()> {
     plan.blockers().next().map_or(Ok(()), |blocker| Err(blocked(blocker)))
 }
 
 /// Between plan and restore a target may have been filled or replaced.
-pub fn still_valid(plan: &RestorePlan, estate: &Estate, findings: &[Finding]) -> Result<()> {
+pub fn still_valid(plan: &RestorePlan, spec: &Spec, estate: &Estate, findings: &[Finding]) -> Result<()> {
     if estate.identity.id != plan.target.id {
         return Err(invalid(Kind::Conflict, format!("the plan is for {}", plan.target.label)));
     }
     if let Some(blocker) = findings.iter().find(|finding| finding.severity == Severity::Error) {
         return Err(blocked(blocker));
     }
-    if !estate.in_the_way.is_empty() && !plan.destructive {
-        let why = format!(
-            "the target had nothing in the way when the plan was made, and has {} now",
-            names(&estate.in_the_way)
-        );
+    if spec.destroys(estate) && !plan.destructive {
+        let there = match estate.in_the_way.is_empty() {
+            true => "users or roles".to_owned(),
+            false => names(&estate.in_the_way),
+        };
+        let why = format!("the target had nothing in the way when the plan was made, and has {there} now");
         return Err(invalid(Kind::Refused, why));
     }
     Ok(())
@@ -223,12 +222,15 @@ fn groups(verb: &str, wanted: &[Wanted<'_>], fate: &str) -> Vec<Action> {
 }
 
 /// What the target holds now of what stands in the way.
-pub fn live(estate: &Estate) -> Vec<String> {
+pub fn live(spec: &Spec, estate: &Estate) -> Vec<String> {
     let mut lines: Vec<String> =
         estate.counted.iter().map(|(namespace, count)| format!("{namespace}: {count} documents")).collect();
     let more = estate.in_the_way.len().saturating_sub(lines.len());
     if more > 0 {
         lines.push(format!("and {more} more collections"));
+    }
+    if spec.users && estate.has_people {
+        lines.push("users or roles: those of the same names are overwritten".to_owned());
     }
     if lines.is_empty() {
         lines.push("the target has none of these collections".to_owned());

@@ -7,6 +7,7 @@ use mongodb::bson::{Bson, Document, doc};
 use super::client::{Link, Server};
 use super::collections;
 use super::facts::Facts;
+use super::failure::{code, code_of};
 use super::namespace::Namespace;
 use super::plan::{Reach, Spec, Wanted, names};
 use super::replay::Survey;
@@ -38,6 +39,8 @@ pub struct Estate {
     pub in_the_way: BTreeSet<Namespace>,
     /// How many documents the first of them hold.
     pub counted: Vec<(Namespace, i64)>,
+    /// Whether it has users or roles of its own; also if it does not tell.
+    pub has_people: bool,
     /// What our user may do.
     pub rights: Rights,
     /// Bytes of its disk, and how many of them are used; none if it does not say.
@@ -73,8 +76,8 @@ impl Estate {
             }
         }
         let identity = server.identity(link, name);
-        let (rights, disk) = (rights(link).await?, disk(link).await?);
-        Ok(Estate { server, identity, in_the_way, counted, rights, disk })
+        let (rights, disk, has_people) = (rights(link).await?, disk(link).await?, has_people(link).await?);
+        Ok(Estate { server, identity, in_the_way, counted, has_people, rights, disk })
     }
 }
 
@@ -92,6 +95,23 @@ async fn rights(link: &Link) -> Result<Rights> {
         roles: roles.iter().filter_map(|role| role.get_str("role").ok().map(str::to_owned)).collect(),
         privileges: documents("authenticatedUserPrivileges"),
     })
+}
+
+/// Not everybody may count the collections that they lie in, and not every server tells of those of all databases: if one of the
+/// ways says that there are some, there are, and if none tells, there may be.
+async fn has_people(link: &Link) -> Result<bool> {
+    let is_some = |n: i64| n > 0;
+    let users = link.attempt("admin", doc! { "usersInfo": { "forAllDBs": true } }).await?;
+    let mut told = vec![match users {
+        Ok(reply) => reply.get_array("users").ok().map(|users| !users.is_empty()),
+        // Who does not know what users are has none.
+        Err(error) => (code_of(&error) == Some(code::COMMAND_NOT_FOUND)).then_some(false),
+    }];
+    for name in ["system.users", "system.roles"] {
+        let counted = link.attempt("admin", doc! { "count": name }).await?;
+        told.push(counted.ok().and_then(|reply| reply.get("n").and_then(number)).map(is_some));
+    }
+    Ok(told.contains(&Some(true)) || told.iter().all(Option::is_none))
 }
 
 async fn disk(link: &Link) -> Result<Option<(u64, u64)>> {
@@ -130,6 +150,7 @@ impl Case<'_> {
     pub fn judge(&self, estate: &Estate) -> Vec<Finding> {
         let mut findings = vec![server(&estate.server), version(self.facts, &estate.server)];
         findings.push(self.in_the_way(estate));
+        findings.extend(self.people(estate));
         findings.push(self.rights(&estate.rights));
         findings.push(self.disk(estate.disk));
         findings.extend(self.of_log());
@@ -149,6 +170,15 @@ impl Case<'_> {
                 "restore under other names (rename=from=to), or let them be dropped first (drop=true)",
             ),
         }
+    }
+
+    fn people(&self, estate: &Estate) -> Option<Finding> {
+        (self.spec.users && estate.has_people).then(|| {
+            Finding::warning(
+                "the target has users or roles, or does not tell",
+                "those of the same names are overwritten, passwords too; to leave them as they are: users=false",
+            )
+        })
     }
 
     fn rights(&self, rights: &Rights) -> Finding {

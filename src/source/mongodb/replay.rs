@@ -5,13 +5,13 @@
 //! lanes. How a window is applied is for the target to say: by `applyOps` where it grants that ([`apply_ops`]), else by
 //! bulk writes ([`bulk`]). Each says what documents are to be, so what is sent twice does the same twice.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use self::bulk::Bulk;
-use self::route::{Command, Router, Split, Step, Tally, Write};
+use self::route::{Change, Command, Router, Split, Step, Tally, Write};
 use self::shapes::{Shape, Shapes};
 use self::wire::Wire;
 use super::client::Link;
@@ -31,6 +31,7 @@ pub mod commands;
 pub mod compose;
 pub mod diff;
 pub mod fold;
+pub mod growth;
 pub mod key;
 pub mod modifiers;
 pub mod route;
@@ -62,6 +63,9 @@ pub struct Span<'a> {
 pub struct Survey {
     /// What would be done, or was.
     pub tally: Tally,
+    /// Collections that are not selected and become one that is: all that they hold is in the log. By their names in the source;
+    /// what they are called in the target meanwhile.
+    pub followed: BTreeMap<Namespace, Namespace>,
     /// Transactions that were not committed up to the end: nothing of them is done.
     pub open: Vec<Open>,
     /// The last record that was read.
@@ -135,6 +139,9 @@ impl Replay<'_> {
             Ok(())
         };
         let (survey, ()) = tokio::try_join!(reading, applying)?;
+        if !survey.followed.is_empty() {
+            return Err(Error::new(Kind::Internal, "replaying the log", "nobody has surveyed it before"));
+        }
         let by_apply_ops = applier.by_apply_ops;
         Ok(Replayed {
             ops: survey.tally.ops,
@@ -188,7 +195,7 @@ async fn read(
         }
     }
     send(&windows, &mut window).await?;
-    Ok(Survey { tally: router.tally, open: assembler.open(), last, bytes })
+    Ok(Survey { tally: router.tally, followed: router.followed, open: assembler.open(), last, bytes })
 }
 
 async fn send(windows: &Option<mpsc::Sender<Window>>, window: &mut Window) -> Result<()> {
@@ -250,7 +257,7 @@ impl Applier<'_> {
         Ok(())
     }
 
-    async fn write(&mut self, writes: Vec<Write>) -> Result<()> {
+    async fn write(&mut self, mut writes: Vec<Write>) -> Result<()> {
         let mut shapes = HashMap::new();
         for write in &writes {
             if !shapes.contains_key(&write.ns) {
@@ -261,6 +268,14 @@ impl Applier<'_> {
                 shapes.insert(write.ns.clone(), Shape::Plain);
             }
         }
+        // In a collection that is not there nothing is deleted, and what was changed in it while the data was read went with it.
+        writes.retain(|write| {
+            let is_harmless = match write.change {
+                Change::Patch(_) => write.at <= self.tolerate_until,
+                _ => true,
+            };
+            shapes.get(&write.ns) != Some(&Shape::Missing) || !is_harmless
+        });
         if self.by_apply_ops && apply_ops::understands(&writes)? {
             if apply_ops::apply(self.wire, &writes, &shapes, self.tolerate_until).await? {
                 return Ok(());
@@ -274,7 +289,6 @@ impl Applier<'_> {
 impl Write {
     /// With bytes of its own.
     fn detached(mut self) -> Write {
-        use route::Change;
         self.id.bytes = Bytes::copy_from_slice(&self.id.bytes);
         if let Change::Insert(bytes) | Change::Replace(bytes) | Change::Patch(bytes) = &mut self.change {
             *bytes = Bytes::copy_from_slice(bytes);

@@ -13,6 +13,7 @@ use super::client::{Link, Server};
 use super::compare::Comparison;
 use super::config::Settings;
 use super::facts::Facts;
+use super::indexes::Catalogue;
 use super::namespace::Namespace;
 use super::oplog::entry::record_length;
 use super::oplog::records::Records;
@@ -22,6 +23,7 @@ use super::perform::{Outcome, Performance, catalogue, specs};
 use super::plan::{self, Reach, Spec};
 use super::preflight::{Case, Estate};
 use super::replay::{self, Survey};
+use super::selection::Selection;
 use super::users::People;
 use super::wish::Options;
 use crate::error::{Error, Kind, Result};
@@ -73,16 +75,7 @@ impl MongoTarget {
             return Ok(look.clone());
         }
         let blueprints = blueprint::read(from, task).await?;
-        let selection = spec.selection()?;
-        let mut catalogue = catalogue(&plan::wanted(&blueprints, &selection))?;
-        let facts = Facts::of(&from.manifest);
-        let log = match spec.cut {
-            None => Survey::default(),
-            Some(cut) => {
-                let records = records(from, &facts, cut, task).await?;
-                task.guard(replay::survey(facts.span(&selection, cut), records, &mut catalogue)).await?
-            }
-        };
+        let (log, catalogue) = survey(from, spec, &blueprints, task).await?;
         let indexes = specs(&catalogue)?;
         let look = Arc::new(Look { backup, spec: spec.clone(), blueprints, log, indexes });
         *memo = Some(look.clone());
@@ -124,6 +117,31 @@ impl MongoTarget {
     }
 }
 
+/// What the log does up to the cut, and the catalogue after it. What a collection was before it got a name that is selected is
+/// only known after that: then the log is read once more.
+async fn survey(
+    from: &BackupReader,
+    spec: &Spec,
+    blueprints: &[Blueprint],
+    task: &Task,
+) -> Result<(Survey, Catalogue)> {
+    let (selection, facts) = (spec.selection()?, Facts::of(&from.manifest));
+    let mut followed = BTreeMap::new();
+    loop {
+        let mut catalogue = catalogue(&plan::wanted(blueprints, &selection))?;
+        let Some(cut) = spec.cut else { return Ok((Survey::default(), catalogue)) };
+        let records = records(from, &facts, cut, task).await?;
+        let selection = selection.clone().following(&followed);
+        let span = facts.span(&selection, cut);
+        let mut log = task.guard(replay::survey(span, records, &mut catalogue)).await?;
+        if log.followed.is_empty() {
+            log.followed = followed;
+            return Ok((log, catalogue));
+        }
+        followed.append(&mut log.followed);
+    }
+}
+
 /// The log from the backup to the cut: its own part first.
 pub(super) async fn records(from: &BackupReader, facts: &Facts, cut: OpTime, task: &Task) -> Result<Records> {
     let log = match facts.exact_at {
@@ -154,9 +172,8 @@ impl Target for MongoTarget {
             Ok(cut) => (cut, None),
             Err(objection) => (facts.exact_at, Some(objection)),
         };
-        let is_everything = options.include.is_empty();
-        let spec = Spec::new(&options, is_everything, !People::of(from).is_empty(), cut);
-        let selection = spec.selection()?;
+        let selection = Selection::parse(&options.include, &options.rename)?;
+        let spec = Spec::new(&options, selection.is_everything(), !People::of(from).is_empty(), cut);
         let look = self.look(from, &spec, task).await?;
         let link = self.link(task).await?;
         let (estate, mut findings) = self.judge(from, &look, &link, task).await?;
@@ -168,8 +185,8 @@ impl Target for MongoTarget {
             target: estate.identity.clone(),
             actions: plan::actions(&wanted, &look.log, &spec),
             findings,
-            destructive: spec.drop && !estate.in_the_way.is_empty(),
-            live: plan::live(&estate),
+            destructive: spec.destroys(&estate),
+            live: plan::live(&spec, &estate),
             spec: serde_json::to_value(&spec).unwrap_or_default(),
         })
     }
@@ -216,7 +233,7 @@ impl Target for MongoTarget {
             link: &link,
             contents: &contents,
             wanted: &plan::wanted(&look.blueprints, &spec.selection()?),
-            touched: &look.log.tally.touched,
+            log: &look.log.tally,
             indexes: done.map_or(&look.indexes, |(.., outcome)| &outcome.indexes),
             raw_data: server.release() >= RAW_DATA_SINCE,
             task,
@@ -251,7 +268,7 @@ impl MongoTarget {
         let look = self.look(from, &spec, task).await?;
         let link = self.link(task).await?;
         let (estate, findings) = self.judge(from, &look, &link, task).await?;
-        plan::still_valid(plan, &estate, &findings)?;
+        plan::still_valid(plan, &spec, &estate, &findings)?;
         Ok((look, link, estate))
     }
 }

@@ -3,11 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::namespace::Namespace;
+use super::namespace::{BUCKETS, Namespace};
 use crate::error::{Error, Kind, Result};
-
-/// Where a time series keeps its documents: it goes where the series goes.
-const BUCKETS: &str = "system.buckets.";
 
 /// A database's name is shorter than this many bytes.
 const DB_MAX: usize = 64;
@@ -19,6 +16,8 @@ pub struct Selection {
     include: Vec<Pattern>,
     databases: BTreeMap<String, String>,
     collections: BTreeMap<Namespace, Namespace>,
+    /// Not wanted themselves, but what becomes of them; see [`following`](Self::following).
+    followed: BTreeMap<Namespace, Namespace>,
 }
 
 /// `db`, `db.*`, `db.coll`; a `*` stands for anything, inside names too.
@@ -67,6 +66,18 @@ impl Selection {
         self.include.is_empty() && self.databases.is_empty() && self.collections.is_empty()
     }
 
+    /// With these collections too, by their names in the source, and what they are called in the target: the log makes them, and
+    /// lets them become some that are wanted.
+    pub fn following(mut self, followed: &BTreeMap<Namespace, Namespace>) -> Selection {
+        self.followed.clone_from(followed);
+        self
+    }
+
+    /// Whether it is taken only because of what becomes of it.
+    pub fn is_followed(&self, source: &Namespace) -> bool {
+        self.followed.contains_key(source)
+    }
+
     /// What a collection is called in the target; none: it is not wanted.
     pub fn target(&self, source: &Namespace) -> Option<Namespace> {
         let (prefix, name) = match source.collection.strip_prefix(BUCKETS) {
@@ -75,7 +86,7 @@ impl Selection {
         };
         let wanted = self.include.is_empty() || self.include.iter().any(|pattern| pattern.takes(&name));
         if !wanted {
-            return None;
+            return self.followed.get(source).cloned();
         }
         let mut target = match (self.collections.get(&name), self.databases.get(&name.db)) {
             (Some(to), _) => to.clone(),
@@ -84,14 +95,6 @@ impl Selection {
         };
         target.collection.insert_str(0, prefix);
         Some(target)
-    }
-
-    /// What a database is called in the target, if all of it is wanted.
-    pub fn database(&self, db: &str) -> Option<String> {
-        let all =
-            |pattern: &Pattern| pattern.collection == "*" && matches(pattern.db.as_bytes(), db.as_bytes());
-        let wanted = self.include.is_empty() || self.include.iter().any(all);
-        wanted.then(|| self.databases.get(db).cloned().unwrap_or_else(|| db.to_owned()))
     }
 
     /// The first two of these that would become one collection.

@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, Document, RawDocumentBuf, doc, rawdoc};
 use super::client::{Link, Server};
 use super::cursor;
 use super::failure::{code, code_of, failed, failing};
-use super::namespace::Namespace;
+use super::namespace::{BUCKETS, Namespace};
 use super::ranges::Order;
 use crate::error::{Error, Kind, Result};
 use crate::vault::manifest::Omission;
@@ -18,9 +18,6 @@ const AT_ONCE: usize = 8;
 
 /// How long a document is, where a server tells only how many there are.
 const USUAL_DOCUMENT: u64 = 1 << 10;
-
-/// A time series' measurements lie in a collection of this name and its own (before 8.3).
-const BUCKETS: &str = "system.buckets.";
 
 /// From this release on, a time series is one collection, and `rawData` reads it as it lies.
 const VIEWLESS: (u32, u32) = (8, 3);

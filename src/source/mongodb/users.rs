@@ -2,7 +2,10 @@
 //!
 //! Their passwords are hashes: `createUser` takes none, so there is no other way.
 
+use std::time::Duration;
+
 use mongodb::bson::{Document, doc};
+use tokio_util::sync::CancellationToken;
 
 use super::client::Link;
 use super::collections;
@@ -10,7 +13,7 @@ use super::documents::{Cargo, Loader};
 use super::failure::{code, code_of, failed};
 use super::namespace::Namespace;
 use super::steady;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::task::Task;
 use crate::vault::manifest::{Artifact, Omission};
 use crate::vault::reader::BackupReader;
@@ -21,6 +24,12 @@ const ROLES: &str = "admin/system.roles.bson";
 /// Where they are meanwhile.
 const USERS_MEANWHILE: &str = "tidekeeper_users";
 const ROLES_MEANWHILE: &str = "tidekeeper_roles";
+
+/// How long taking them away may last after the end of everything else: less than a run is given for that.
+const LAST_LIMIT: Duration = Duration::from_secs(20);
+
+const LEFT_BEHIND: &str =
+    "drop admin.tidekeeper_users and admin.tidekeeper_roles, where they are: hashes of passwords lie in them";
 
 /// The artifacts of a backup that hold users and roles; none if it has neither.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,11 +61,18 @@ impl People {
             return Ok(Some(omission(why)));
         }
         let merged = self.merge(link, loader, task).await;
-        // Hashes of passwords lie in them: whatever came of it, they go.
-        for name in [USERS_MEANWHILE, ROLES_MEANWHILE] {
-            collections::drop(link, &Namespace::new("admin", name), task).await?;
+        // Hashes of passwords lie in them: whatever came of it, they go, even if somebody asked for an end.
+        let deadline = task.clock.monotonic() + LAST_LIMIT;
+        let last = Task { cancel: CancellationToken::new(), deadline, ..task.clone() };
+        let (users, roles) = (meanwhile(USERS_MEANWHILE), meanwhile(ROLES_MEANWHILE));
+        let (users, roles) =
+            tokio::join!(collections::drop(link, &users, &last), collections::drop(link, &roles, &last),);
+        let left = |error: Error| error.hint_first(LEFT_BEHIND);
+        match (merged, users.and(roles)) {
+            (Ok(merged), gone) => gone.map_err(left).map(|()| merged.map(omission)),
+            (Err(error), Ok(())) => Err(error),
+            (Err(error), Err(_)) => Err(left(error)),
         }
-        Ok(merged?.map(omission))
     }
 
     /// The server's words if it refuses.
@@ -68,7 +84,7 @@ impl People {
         let mut merge = doc! { "_mergeAuthzCollections": 1, "db": "", "drop": false };
         for (artifact, name, key) in parts {
             let Some(artifact) = artifact.clone() else { continue };
-            let into = Namespace::new("admin", name);
+            let into = meanwhile(name);
             collections::drop(link, &into, task).await?;
             merge.insert(key, into.to_string());
             loader.load(&[Cargo { artifact, into, in_order: false, raw: false }]).await?;
@@ -93,6 +109,10 @@ async fn refused(link: &Link, task: &Task) -> Result<Option<String>> {
         },
         Ok(_) => None,
     })
+}
+
+fn meanwhile(name: &str) -> Namespace {
+    Namespace::new("admin", name)
 }
 
 fn omission(why: String) -> Omission {

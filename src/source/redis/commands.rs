@@ -63,7 +63,7 @@ impl Restorer<'_> {
             let why = "the backup has none, or the time of all of them has come".to_owned();
             omissions.push(Omission { what: format!("keys that match {keys}"), why });
         }
-        Ok(Restored { items: tally.restored, bytes: total, selected, omissions })
+        Ok(Restored { items: tally.restored, bytes: total, selected, omissions, ..Restored::default() })
     }
 
     async fn empty(&self, control: &mut [Connection]) -> Result<()> {

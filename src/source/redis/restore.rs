@@ -219,7 +219,7 @@ impl RedisTarget {
         let feed = read_ahead(task.guard(from.open(&shard.artifact, task)).await?);
         replicate(&follower, &master, listener, offer(shard, feed), task).await?;
         let (items, bytes) = (shard.summary.keys(), shard.artifact.plain.bytes);
-        Ok(Restored { items, bytes, selected: false, omissions: Vec::new() })
+        Ok(Restored { items, bytes, ..Restored::default() })
     }
 
     /// Where nothing else is configured, only on the address by which we reach the target.

@@ -1,7 +1,8 @@
 //! Writes by `applyOps`, as a mongod's own secondaries apply them: nothing is read, differences are applied by the server.
 //!
 //! Without commands in it the server takes no lock that would keep others out, so several go at once. One that is sent
-//! twice does the same twice: an insert of what is there replaces it, a difference says what values are to be.
+//! twice does the same twice: an insert of what is there replaces it, a difference says what values are to be, and one whose
+//! document the same command takes away is not missed.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -16,7 +17,7 @@ use super::super::failure::{code, code_of, failed};
 use super::super::namespace::Namespace;
 use super::super::optime::OpTime;
 use super::bulk::LANES;
-use super::compose::{Composer, TRUE, kind};
+use super::compose::{Composer, FALSE, TRUE, kind};
 use super::key::canonical;
 use super::route::{Change, Write, shown};
 use super::shapes::{Shape, encoded};
@@ -30,13 +31,16 @@ const OPS_MAX: usize = 5_000;
 /// ... or so many bytes. A command is a document: one operation with a document of 16 MiB still has to fit into its own.
 const BYTES_MAX: usize = 4 << 20;
 
+/// How a command is refused in which documents were missing: by one word for all that was refused, or at the first, with its own.
+const MISSING: [i32; 3] = [code::UNKNOWN_ERROR, code::NAMESPACE_NOT_FOUND, code::UPDATE_OPERATION_FAILED];
+
 /// Whether the target lets us.
 ///
 /// # Errors
 /// `Unreachable` and the like; a refusal is an answer.
 pub async fn is_granted(wire: &Wire<'_>) -> Result<bool> {
     let asked = encoded(&doc! { "applyOps": [] })?;
-    Ok(wire.attempt("admin", &asked, "applyOps").await?.is_ok())
+    Ok(wire.attempt("admin", &asked, "applyOps").await?.reply.is_ok())
 }
 
 /// Whether a mongod would understand all of these: some compatible servers log differences in words of their own.
@@ -78,14 +82,16 @@ async fn apply_lane(wire: &Wire<'_>, lane: &[&Write], tolerate_until: OpTime) ->
     let mut rest = lane;
     while !rest.is_empty() {
         let (command, count) = compose(rest);
-        let (sent, later) = rest.split_at(count);
-        let refused = wire.attempt("admin", &command, "applyOps").await?.err();
-        match refused {
-            None => {}
-            Some(error) if code_of(&error) == Some(code::UNAUTHORIZED) => return Ok(false),
-            Some(error) => excuse(sent, error, tolerate_until)?,
-        }
-        rest = later;
+        let answer = wire.attempt("admin", &command, "applyOps").await?;
+        let done = match answer.reply {
+            Ok(_) => count,
+            Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => return Ok(false),
+            Err(error) => {
+                let sent = Sent { writes: &rest[..count], again: answer.again, tolerate_until };
+                sent.excuse(error)?
+            }
+        };
+        rest = &rest[done..];
     }
     Ok(true)
 }
@@ -104,6 +110,9 @@ pub fn compose(writes: &[&Write]) -> (Bytes, usize) {
         out.close();
         count += 1;
     }
+    out.close();
+    // Servers that can do all or nothing would else do nothing if one of them is refused.
+    out.element(b"allowAtomic", FALSE);
     (out.finish(), count)
 }
 
@@ -136,29 +145,63 @@ fn operation(out: &mut Composer, write: &Write) {
     }
 }
 
-/// A change of a document that is not there is refused, and the others of the command are done. Where the data may be newer
-/// than the log, that document went by a later entry.
-fn excuse(sent: &[&Write], error: DriverError, tolerate_until: OpTime) -> Result<()> {
-    let results = error.server_response().map(|reply| results(reply)).unwrap_or_default();
-    let tolerable = |write: &Write| matches!(write.change, Change::Patch(_)) && write.at <= tolerate_until;
-    let whole = results.len() == sent.len();
-    let mut failures = sent.iter().zip(&results).filter(|(_, done)| !**done).map(|(write, _)| write);
-    match failures.clone().find(|write| !tolerable(write)) {
-        None if whole && failures.next().is_some() => Ok(()),
-        Some(write) if whole && matches!(write.change, Change::Patch(_)) => {
-            let why = format!("it changes the document with _id {}, which is not there", shown(&write.id));
-            Err(Error::new(Kind::Damaged, format!("replaying {} on {}", write.at, write.ns), why).hint(
-                "the backup and the log do not fit together: somebody else writes to the target, or the backup lacks documents",
-            ))
+/// What went in one command.
+struct Sent<'a> {
+    writes: &'a [&'a Write],
+    /// Whether it was sent before, and may have been done.
+    again: bool,
+    tolerate_until: OpTime,
+}
+
+impl Sent<'_> {
+    /// A change of a document that is not there is refused. Tells how many of the writes the server has been through, if that is
+    /// all that it refused, and there is a reason: the others are done.
+    fn excuse(&self, error: DriverError) -> Result<usize> {
+        let results = error.server_response().map(|reply| results(reply)).unwrap_or_default();
+        let through = results.len();
+        let is_missing = code_of(&error).is_some_and(|code| MISSING.contains(&code));
+        let mut failures = (0..through.min(self.writes.len())).filter(|n| !results[*n]).peekable();
+        if !is_missing || through > self.writes.len() || failures.peek().is_none() {
+            return Err(failed("sending applyOps", error));
         }
-        other => {
-            let doing = match other {
-                Some(write) => format!("replaying {} on {}, _id {}", write.at, write.ns, shown(&write.id)),
-                None => "sending applyOps".to_owned(),
-            };
-            Err(failed(doing, error))
+        let removed = self.removed();
+        let Some(write) = failures.find(|n| !self.is_excused(*n, &removed)).map(|n| self.writes[n]) else {
+            return Ok(through);
+        };
+        let doing = format!("replaying {} on {}", write.at, write.ns);
+        match write.change {
+            Change::Patch(_) => {
+                let why =
+                    format!("it changes the document with _id {}, which is not there", shown(&write.id));
+                Err(Error::new(Kind::Damaged, doing, why).hint(
+                    "the backup and the log do not fit together: somebody else writes to the target, or the backup lacks documents",
+                ))
+            }
+            _ => Err(failed(format!("{doing}, _id {}", shown(&write.id)), error)),
         }
     }
+
+    /// Where the data may be newer than the log, the document went by a later entry. So it did where the command was done before,
+    /// in whole or in part: then the entry that took it away stands behind this one, and takes it away again. No insert stands
+    /// between the two, or the document would be there.
+    fn is_excused(&self, n: usize, removed: &HashMap<Place<'_>, usize>) -> bool {
+        let write = self.writes[n];
+        let is_gone = || removed.get(&place(write)).is_some_and(|last| *last > n);
+        matches!(write.change, Change::Patch(_)) && (write.at <= self.tolerate_until || is_gone())
+    }
+
+    /// Which documents are taken away, and by which of the writes last; of a command that was sent before.
+    fn removed(&self) -> HashMap<Place<'_>, usize> {
+        let removals = self.writes.iter().enumerate().filter(|(_, write)| write.change == Change::Remove);
+        removals.filter(|_| self.again).map(|(n, write)| (place(write), n)).collect()
+    }
+}
+
+/// One document.
+type Place<'a> = (&'a Namespace, Vec<u8>);
+
+fn place(write: &Write) -> Place<'_> {
+    (&write.ns, canonical(write.id.value()))
 }
 
 fn results(reply: &RawDocument) -> Vec<bool> {

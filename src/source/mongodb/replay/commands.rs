@@ -2,13 +2,13 @@
 
 use mongodb::bson::doc;
 
-use super::super::failure::{code, code_of, failed};
+use super::super::failure::{code, code_of, failed, failing};
 use super::super::namespace::Namespace;
 use super::super::optime::OpTime;
 use super::route::{Act, Command};
 use super::shapes::{Shapes, encoded};
 use super::wire::Wire;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 
 /// Does what one command of the log did.
 ///
@@ -24,10 +24,9 @@ pub async fn apply(
     let outcome = match &command.act {
         Act::Create(ns, create) => {
             drop_collection(wire, ns).await?;
-            wire.command(&ns.db, create, "create").await.map(drop)
+            create_collection(wire, ns, create).await
         }
         Act::Drop(ns) => drop_collection(wire, ns).await,
-        Act::DropViews(db) => drop_views(wire, db).await,
         Act::Rename(from, to) => rename(wire, from, to).await,
         Act::Modify(ns, modify) => match wire.command(&ns.db, modify, "collMod").await {
             Err(error) if at <= tolerate_until && error.kind() == Kind::NotFound => Ok(()),
@@ -44,14 +43,13 @@ fn touched(act: &Act) -> Vec<&str> {
     match act {
         Act::Create(ns, _) | Act::Drop(ns) | Act::Modify(ns, _) => vec![&ns.db],
         Act::Rename(from, to) => vec![&from.db, &to.db],
-        Act::DropViews(db) => vec![db],
     }
 }
 
 /// What is gone already was dropped by the attempt whose answer was lost.
 async fn drop_collection(wire: &Wire<'_>, ns: &Namespace) -> Result<()> {
     let command = encoded(&doc! { "drop": &ns.collection })?;
-    match wire.attempt(&ns.db, &command, "drop").await? {
+    match wire.attempt(&ns.db, &command, "drop").await?.reply {
         Err(error) if code_of(&error) != Some(code::NAMESPACE_NOT_FOUND) => {
             Err(failed(format!("dropping {ns}"), error))
         }
@@ -59,35 +57,21 @@ async fn drop_collection(wire: &Wire<'_>, ns: &Namespace) -> Result<()> {
     }
 }
 
-async fn drop_views(wire: &Wire<'_>, db: &str) -> Result<()> {
-    loop {
-        let ask = doc! { "listCollections": 1, "filter": { "type": "view" }, "nameOnly": true };
-        let reply = wire.command(db, &encoded(&ask)?, "listCollections").await?;
-        let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        let views: Vec<_> = batch
-            .map(|batch| batch.iter().filter_map(|view| view.as_document()?.get_str("name").ok()).collect())
-            .unwrap_or_default();
-        if views.is_empty() {
-            return Ok(());
-        }
-        for view in views {
-            drop_collection(wire, &Namespace::new(db, view)).await?;
-        }
+/// One that is there, though it was dropped, was created by the attempt whose answer was lost.
+async fn create_collection(wire: &Wire<'_>, ns: &Namespace, create: &[u8]) -> Result<()> {
+    let answer = wire.attempt(&ns.db, create, "create").await?;
+    match answer.reply {
+        Err(error) if answer.again && code_of(&error) == Some(code::NAMESPACE_EXISTS) => Ok(()),
+        reply => reply.map(drop).map_err(failing(format!("creating {ns}"))),
     }
 }
 
 /// A rename whose answer was lost finds its source gone, and its target there.
 async fn rename(wire: &Wire<'_>, from: &Namespace, to: &Namespace) -> Result<()> {
     let command = doc! { "renameCollection": from.to_string(), "to": to.to_string(), "dropTarget": true };
-    let before = wire.trips();
-    match wire.attempt("admin", &encoded(&command)?, "renameCollection").await? {
-        Ok(_) => Ok(()),
-        Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) && wire.trips() > before + 1 => {
-            Ok(())
-        }
-        Err(error) => {
-            let error: Error = failed(format!("renaming {from} to {to}"), error);
-            Err(error)
-        }
+    let answer = wire.attempt("admin", &encoded(&command)?, "renameCollection").await?;
+    match answer.reply {
+        Err(error) if answer.again && code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => Ok(()),
+        reply => reply.map(drop).map_err(failing(format!("renaming {from} to {to}"))),
     }
 }

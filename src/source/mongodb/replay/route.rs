@@ -1,23 +1,21 @@
 //! Decides what each entry of the log means for the target: left out, renamed, an edit of the indexes, a write or a command. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::super::indexes::{self, Catalogue};
-use super::super::namespace::Namespace;
+use super::super::namespace::{BUCKETS, Namespace, is_own};
 use super::super::oplog::entry::{Entry, Op, integer, text};
 use super::super::oplog::transactions::Unit;
 use super::super::optime::OpTime;
 use super::super::raw::{self, RawValue};
 use super::super::selection::{Clash, Selection};
 use super::compose::Composer;
+use super::growth::Growths;
 use super::update::{self, Form};
 use crate::error::{Error, Kind, Result};
-
-/// Where a time series keeps its documents.
-const BUCKETS: &str = "system.buckets.";
 
 /// A collection of the server's own in which a mongod keeps the views of a database.
 const VIEWS: &str = "system.views";
@@ -110,8 +108,6 @@ pub enum Act {
     Create(Namespace, Bytes),
     /// Drops a collection or a view.
     Drop(Namespace),
-    /// Drops all views of a database.
-    DropViews(String),
     /// Gives a collection another name, in place of one that has it.
     Rename(Namespace, Namespace),
     /// Changes a collection's options.
@@ -133,6 +129,8 @@ pub struct Tally {
     pub users: u64,
     /// Collections of the target that something was done to.
     pub touched: BTreeSet<Namespace>,
+    /// How many documents those have now.
+    pub growth: Growths,
 }
 
 /// Transactions that are applied in part, because the rest is not selected.
@@ -158,8 +156,12 @@ pub struct Router<'a> {
     /// Of the unit under way: how many operations are meant, and how many are not.
     taken: u64,
     left_out: u64,
+    /// Collections of the source that the log has made: all that they hold is in it, whatever the data says.
+    made: HashSet<Namespace>,
     /// The counts so far.
     pub tally: Tally,
+    /// See [`Survey::followed`](super::Survey::followed).
+    pub followed: BTreeMap<Namespace, Namespace>,
 }
 
 /// What an operation turned out to be.
@@ -182,7 +184,9 @@ impl<'a> Router<'a> {
             sources: HashMap::new(),
             taken: 0,
             left_out: 0,
+            made: HashSet::new(),
             tally: Tally::default(),
+            followed: BTreeMap::new(),
         }
     }
 
@@ -251,7 +255,9 @@ impl<'a> Router<'a> {
         let named = entry.o2.as_ref().filter(|_| entry.op == Op::Update).unwrap_or(&entry.o);
         let id = raw::field(named, "_id")?.ok_or_else(|| damaged("its document has no _id"))?;
         let id = Id { kind: id.kind, bytes: named.slice_ref(id.bytes) };
-        Ok(Taken::Steps(vec![Step::Write(Write { at, ns, id, change })]))
+        let write = Write { at, ns, id, change };
+        self.tally.growth.write(&write, self.fuzzy_until);
+        Ok(Taken::Steps(vec![Step::Write(write)]))
     }
 
     /// A mongod writes views down as documents of `system.views`.
@@ -267,8 +273,14 @@ impl<'a> Router<'a> {
         }
         let Some(target) = self.target(&view.to_string(), &view)? else { return Ok(Taken::LeftOut) };
         let act = match (entry.op, update::form(&entry.o)?) {
-            (Op::Delete, _) => Act::Drop((*target).clone()),
-            (Op::Insert, _) => Act::Create((*target).clone(), self.create(&view, &target, &entry.o)?),
+            (Op::Delete, _) => {
+                self.catalogue.remove_view(&view);
+                Act::Drop((*target).clone())
+            }
+            (Op::Insert, _) => {
+                self.catalogue.add_view(&view);
+                Act::Create((*target).clone(), self.create(&view, &target, &entry.o)?)
+            }
             (_, Form::Whole) => {
                 let mut out = Composer::new();
                 out.text(b"collMod", &target.collection);
@@ -304,24 +316,46 @@ impl<'a> Router<'a> {
         if is_system(&source) || source.collection == VIEWS {
             return Ok(Taken::Nothing);
         }
-        let Some(target) = self.target(&source.to_string(), &source)? else { return Ok(Taken::LeftOut) };
+        if name == "create" {
+            self.made.insert(source.clone());
+        }
+        let target = self.target(&source.to_string(), &source)?;
+        if name == "drop" {
+            self.made.remove(&source);
+        }
+        match target {
+            Some(target) => self.change(name, entry, &source, &target, at),
+            None => Ok(Taken::LeftOut),
+        }
+    }
+
+    /// A command that changes one collection.
+    fn change(
+        &mut self,
+        name: &str,
+        entry: &Entry,
+        source: &Namespace,
+        target: &Namespace,
+        at: OpTime,
+    ) -> Result<Taken> {
+        // A time series is created and dropped by its own name, which takes its buckets along.
+        let owner = target.series();
         if indexes::COMMANDS.contains(&name) {
             self.tally.commands += 1;
-            self.tally.touched.insert((*target).clone());
-            self.catalogue.edit(&target, name, &entry.o)?;
+            self.tally.touched.insert(owner);
+            self.catalogue.edit(target, name, &entry.o)?;
             return Ok(Taken::Steps(Vec::new()));
         }
-        let owner = series(&target);
         let act = match name {
             "create" => {
-                self.catalogue.drop_collection(&target);
-                self.expiry(&owner, &entry.o)?;
-                let create = self.create(&source, &owner, &entry.o)?;
+                self.catalogue.drop_collection(&owner);
+                self.describe(source, &owner, &entry.o)?;
+                let create = self.create(source, &owner, &entry.o)?;
                 Act::Create(owner, create)
             }
             "drop" => {
-                self.catalogue.drop_collection(&target);
                 self.catalogue.drop_collection(&owner);
+                self.catalogue.remove_view(source);
                 Act::Drop(owner)
             }
             "convertToCapped" => {
@@ -329,7 +363,7 @@ impl<'a> Router<'a> {
                 Act::Modify(owner, convert)
             }
             _ => {
-                self.catalogue.edit(&target, name, &entry.o)?;
+                self.catalogue.edit(target, name, &entry.o)?;
                 self.expiry(&owner, &entry.o)?;
                 let options = renamed(&entry.o, name, &owner.collection, &["index", "expireAfterSeconds"])?;
                 if raw::elements(&options).count() == 1 {
@@ -351,8 +385,19 @@ impl<'a> Router<'a> {
         if is_system(&from) && is_system(&to) {
             return Ok(Taken::Nothing);
         }
-        let act = match (self.target(&from.to_string(), &from)?, self.target(&to.to_string(), &to)?) {
+        let source = self.target(&from.to_string(), &from)?;
+        let is_whole = self.made.remove(&from);
+        match is_whole {
+            true => self.made.insert(to.clone()),
+            false => self.made.remove(&to),
+        };
+        let act = match (source, self.target(&to.to_string(), &to)?) {
             (None, None) => return Ok(Taken::LeftOut),
+            (None, Some(target)) if is_whole => {
+                let meanwhile = Namespace::new(&*target.db, &*from.collection);
+                self.followed.insert(from, meanwhile);
+                return Ok(Taken::LeftOut);
+            }
             (None, Some(_)) => {
                 let why = format!("{from} became {to}, which is wanted, but what it held before is not");
                 return Err(Error::new(Kind::Refused, "selecting what is restored", why)
@@ -362,12 +407,14 @@ impl<'a> Router<'a> {
                 self.catalogue.drop_collection(&source);
                 Act::Drop((*source).clone())
             }
+            // Nobody knows under which of the names the data was read, unless none of it is needed: what is read of a collection
+            // that the log makes goes when it is made, and what is read of the other one when this one takes its place.
+            (Some(_), Some(_)) if at <= self.fuzzy_until && !is_whole => {
+                let why = format!("{from} was renamed to {to} while the backup was read");
+                return Err(Error::new(Kind::Unsupported, "bringing the backup to one moment", why)
+                    .hint("restore from another backup"));
+            }
             (Some(source), Some(target)) => {
-                if at <= self.fuzzy_until {
-                    let why = format!("{from} was renamed to {to} while the backup was read");
-                    return Err(Error::new(Kind::Unsupported, "bringing the backup to one moment", why)
-                        .hint("restore from another backup"));
-                }
                 self.catalogue.rename(&source, &target);
                 Act::Rename((*source).clone(), (*target).clone())
             }
@@ -375,29 +422,38 @@ impl<'a> Router<'a> {
         Ok(self.act(at, act))
     }
 
-    /// A mongod drops a database's views by dropping the collection that holds them. Only if all of the database is wanted,
-    /// and goes to one place, are they all ours.
+    /// A mongod drops a database's views by dropping the collection that holds them.
     fn drop_views(&mut self, db: &str, at: OpTime) -> Result<Taken> {
-        match self.selection.database(db) {
-            Some(target) => Ok(self.act(at, Act::DropViews(target))),
-            None => Ok(Taken::LeftOut),
+        let mut steps = Vec::new();
+        for view in self.catalogue.take_views(db) {
+            if let Some(target) = self.target(&view.to_string(), &view)? {
+                steps.push(self.step(at, Act::Drop((*target).clone())));
+            }
         }
+        Ok(if steps.is_empty() { Taken::Nothing } else { Taken::Steps(steps) })
     }
 
     fn act(&mut self, at: OpTime, act: Act) -> Taken {
+        Taken::Steps(vec![self.step(at, act)])
+    }
+
+    fn step(&mut self, at: OpTime, act: Act) -> Step {
+        self.tally.growth.command(&act);
         self.tally.commands += 1;
         match &act {
             Act::Create(ns, _) | Act::Drop(ns) | Act::Modify(ns, _) => {
                 self.tally.touched.insert(ns.clone());
             }
             Act::Rename(from, to) => self.tally.touched.extend([from.clone(), to.clone()]),
-            Act::DropViews(_) => {}
         }
-        Taken::Steps(vec![Step::Command(Command { at, act })])
+        Step::Command(Command { at, act })
     }
 
     /// The collection in the target. Two that would become one are found here, if the plan did not know both.
     fn target(&mut self, full: &str, source: &Namespace) -> Result<Option<Arc<Namespace>>> {
+        if self.selection.is_followed(source) && !self.made.contains(source) {
+            return Ok(None);
+        }
         if let Some(known) = self.targets.get(full) {
             return Ok(known.clone());
         }
@@ -413,6 +469,19 @@ impl<'a> Router<'a> {
         }
         self.targets.insert(full.to_owned(), target.clone());
         Ok(target)
+    }
+
+    /// What the catalogue must know of a collection that is made.
+    fn describe(&mut self, source: &Namespace, owner: &Namespace, o: &[u8]) -> Result<()> {
+        if raw::field(o, "viewOn")?.is_some() {
+            self.catalogue.add_view(source);
+        }
+        if let Some(series) = raw::field(o, "timeseries")?
+            && let Some(meta) = raw::field(series.bytes, "metaField")?.and_then(text)
+        {
+            self.catalogue.set_meta(owner, meta);
+        }
+        self.expiry(owner, o)
     }
 
     /// Documents must not expire while later entries still change them.
@@ -463,12 +532,6 @@ impl<'a> Router<'a> {
     }
 }
 
-/// A time series is created and dropped by its own name, which takes its buckets along.
-fn series(target: &Namespace) -> Namespace {
-    let name = target.collection.strip_prefix(BUCKETS).unwrap_or(&target.collection);
-    Namespace::new(&*target.db, name)
-}
-
 /// A command for the collection of another name, without some of its fields.
 fn renamed(o: &[u8], command: &str, collection: &str, left_out: &[&str]) -> Result<Bytes> {
     let mut out = Composer::new();
@@ -480,11 +543,6 @@ fn renamed(o: &[u8], command: &str, collection: &str, left_out: &[&str]) -> Resu
         }
     }
     Ok(out.finish())
-}
-
-/// Databases of a server's own: what the log says of them means nothing to another.
-fn is_own(db: &str) -> bool {
-    matches!(db, "local" | "config") || db.starts_with("__mdb_internal")
 }
 
 /// Collections of a server's own.

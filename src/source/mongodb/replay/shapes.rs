@@ -39,7 +39,7 @@ impl Shapes {
             return Ok(*shape);
         }
         let ask = doc! { "listCollections": 1, "filter": { "name": &ns.collection } };
-        let reply = wire.command(&ns.db, &encoded(&ask)?, "listCollections").await?;
+        let reply = wire.ask(&ns.db, &ask, "listCollections").await?;
         let found = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
         let found = found.ok().and_then(|batch| batch.first()?.as_document());
         let shape = found.map_or(Shape::Missing, shape_of);
@@ -59,7 +59,7 @@ impl Shapes {
     /// The server's refusal.
     pub async fn make(&mut self, wire: &Wire<'_>, ns: &Arc<Namespace>) -> Result<()> {
         let command = encoded(&doc! { "create": &ns.collection })?;
-        match wire.attempt(&ns.db, &command, "create").await? {
+        match wire.attempt(&ns.db, &command, "create").await?.reply {
             Err(error) if code_of(&error) != Some(code::NAMESPACE_EXISTS) => {
                 return Err(failed(format!("creating {ns}"), error));
             }

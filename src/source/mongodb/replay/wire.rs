@@ -12,19 +12,17 @@ use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use super::super::client::Link;
 use super::super::failure::{failed, is_passing};
 use super::super::namespace::Namespace;
+use super::super::steady::{self, Answer, Away, Patience};
+use super::compose::{Composer, kind};
 use crate::clock::within;
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 
-/// How long one command may take: a few thousand writes on a slow server.
-const CALL_LIMIT: Duration = Duration::from_secs(180);
+/// How long one command may take: a few thousand writes on a slow server, until most members have them.
+const CALL_LIMIT: Patience = Patience::Once(READ_LIMIT);
 
-/// How long a target may be away: an election takes seconds, a restart a minute or two.
-const AWAY_LIMIT: Duration = Duration::from_secs(300);
-
-/// The pause before the second attempt; each next one is twice as long.
-const PAUSE: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long one batch of what is read may take.
+const READ_LIMIT: Duration = Duration::from_secs(180);
 
 /// The target, as the appliers speak to it.
 #[derive(Debug)]
@@ -45,41 +43,37 @@ impl<'a> Wire<'a> {
         self.trips.load(Ordering::Relaxed)
     }
 
-    /// Sends a command until it is answered; the answer may be a refusal.
+    /// Has something done until that is answered, by most members; the answer may be a refusal.
     ///
     /// # Errors
-    /// `Timeout` if no answer comes; the driver's if the target is away for too long.
-    pub async fn attempt(
-        &self,
-        db: &str,
-        command: &[u8],
-        what: &str,
-    ) -> Result<Result<Document, DriverError>> {
-        let doing = || format!("sending {what} to {}", self.link.endpoint);
-        let mut away = Away::new(self.task);
-        loop {
-            let raw = RawDocumentBuf::from_bytes(command.to_vec())
-                .map_err(|cause| Error::new(Kind::Internal, doing(), cause))?;
-            let sent = async { Ok(self.link.database(db).run_raw_command(raw).await) };
+    /// `Timeout` if no answer comes, `Unready` if most members do not have it; the driver's if the target is away for too long.
+    pub async fn attempt(&self, db: &str, command: &[u8], what: &str) -> Result<Answer> {
+        let doing = format!("sending {what} to {}", self.link.endpoint);
+        steady::send(self.link, db, &doing, CALL_LIMIT, self.task, || {
             self.trips.fetch_add(1, Ordering::Relaxed);
-            match within(&*self.task.clock, CALL_LIMIT, sent, || Err(self.late(doing()))).await? {
-                Err(error) if is_passing(&error) => {
-                    if !away.wait().await? {
-                        return Err(failed(doing(), error));
-                    }
-                }
-                answer => return Ok(answer),
-            }
-        }
+            RawDocumentBuf::from_bytes(majority(command))
+                .map_err(|cause| Error::new(Kind::Internal, &*doing, cause))
+        })
+        .await
     }
 
-    /// Sends a command that must be obeyed.
+    /// Has something done that must be.
     ///
     /// # Errors
     /// The server's refusal.
     pub async fn command(&self, db: &str, command: &[u8], what: &str) -> Result<Document> {
         let answer = self.attempt(db, command, what).await?;
-        answer.map_err(|error| failed(format!("sending {what} to {}", self.link.endpoint), error))
+        answer.expect_done(&format!("sending {what} to {}", self.link.endpoint))
+    }
+
+    /// Asks something.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn ask(&self, db: &str, command: &Document, what: &str) -> Result<Document> {
+        let doing = format!("asking {} for {what}", self.link.endpoint);
+        self.trips.fetch_add(1, Ordering::Relaxed);
+        steady::command(self.link, db, &doing, self.task, command).await?.expect_done(&doing)
     }
 
     /// Sends a write that must be obeyed in each of its parts; an error tells the index of the first that was not.
@@ -89,7 +83,6 @@ impl<'a> Wire<'a> {
     pub async fn write(&self, ns: &Namespace, command: &[u8], what: &str) -> Result<Document> {
         let reply = self.command(&ns.db, command, what).await?;
         let refusal = reply.get_array("writeErrors").ok().and_then(|errors| errors.first()?.as_document());
-        let refusal = refusal.or_else(|| reply.get_document("writeConcernError").ok());
         let Some(refusal) = refusal else { return Ok(reply) };
         let code = refusal.get_i32("code").unwrap_or_default();
         let why = format!("{} (code {code})", refusal.get_str("errmsg").unwrap_or("no reason given"));
@@ -111,7 +104,7 @@ impl<'a> Wire<'a> {
         let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
         let opened =
             async { Ok(database.run_raw_cursor_command(raw).selection_criteria(primary).batch().await) };
-        within(&*self.task.clock, CALL_LIMIT, opened, || Err(self.late(self.reading(ns)))).await
+        within(&*self.task.clock, READ_LIMIT, opened, || Err(self.late(self.reading(ns)))).await
     }
 
     /// The next documents; none: there are no more.
@@ -124,7 +117,7 @@ impl<'a> Wire<'a> {
         cursor: &mut RawBatchCursor,
     ) -> Result<Option<Result<Vec<Vec<u8>>, DriverError>>> {
         let next = async { Ok(cursor.next().await) };
-        let batch = within(&*self.task.clock, CALL_LIMIT, next, || Err(self.late(self.reading(ns)))).await?;
+        let batch = within(&*self.task.clock, READ_LIMIT, next, || Err(self.late(self.reading(ns)))).await?;
         self.trips.fetch_add(u64::from(batch.is_some()), Ordering::Relaxed);
         Ok(batch.map(|batch| batch.and_then(|batch| documents(&batch))))
     }
@@ -147,7 +140,7 @@ impl<'a> Wire<'a> {
     }
 
     fn late(&self, doing: String) -> Error {
-        Error::new(Kind::Timeout, doing, format!("no answer within {CALL_LIMIT:?}"))
+        Error::new(Kind::Timeout, doing, format!("no answer within {READ_LIMIT:?}"))
     }
 }
 
@@ -160,27 +153,16 @@ fn documents(batch: &RawBatch) -> Result<Vec<Vec<u8>>, DriverError> {
     documents.collect()
 }
 
-/// How long the target has been away.
-#[derive(Debug)]
-pub struct Away<'a> {
-    task: &'a Task,
-    since: Duration,
-    pause: Duration,
-}
-
-impl<'a> Away<'a> {
-    fn new(task: &'a Task) -> Self {
-        Away { task, since: task.clock.monotonic(), pause: PAUSE }
-    }
-
-    /// Waits before the next attempt; false: it has been long enough.
-    async fn wait(&mut self) -> Result<bool> {
-        self.task.checkpoint()?;
-        if self.task.clock.monotonic().saturating_sub(self.since) > AWAY_LIMIT {
-            return Ok(false);
-        }
-        self.task.clock.sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-        Ok(true)
-    }
+/// A command that is done when most members have it, so that no election loses some of what later ones build upon.
+fn majority(command: &[u8]) -> Vec<u8> {
+    let mut concern = Composer::new();
+    concern.open(kind::DOCUMENT, b"writeConcern");
+    concern.text(b"w", "majority");
+    let concern = concern.finish();
+    // What stands between a document's length and its end is its elements.
+    let elements = |document: &[u8]| document[4..document.len() - 1].to_vec();
+    let mut out = [&[0; 4], &*elements(command), &*elements(&concern), &[0]].concat();
+    let length = u32::try_from(out.len()).unwrap_or(u32::MAX);
+    out[..4].copy_from_slice(&length.to_le_bytes());
+    out
 }

@@ -86,7 +86,7 @@ fn target(server: &MongoServer) -> MongoTarget {
     MongoTarget::new(server.settings())
 }
 
-async fn plan(
+pub async fn plan(
     stage: &Stage,
     target: &MongoTarget,
     from: &BackupReader,
@@ -255,7 +255,12 @@ async fn what_stands_in_the_way_is_dropped_only_if_that_is_wanted_and_confirmed(
 }
 
 /// A backup of these artifacts, whatever they are.
-async fn handmade(stage: &Stage, artifacts: &[(&str, Vec<u8>)]) -> BackupReader {
+pub async fn handmade(stage: &Stage, artifacts: &[(&str, Vec<u8>)]) -> BackupReader {
+    handmade_of(stage, artifacts, Capture::default()).await
+}
+
+/// The same, of which this is told.
+pub async fn handmade_of(stage: &Stage, artifacts: &[(&str, Vec<u8>)], capture: Capture) -> BackupReader {
     let source = "mongo-main".parse().expect("a name");
     let backup = BackupRef { source, id: BackupId::new(stage.clock.now(), None, random() as u32) };
     let writer = BackupWriter::new(&stage.vault, backup.clone(), "mongodb", &stage.task, stage.clock.now());
@@ -264,7 +269,7 @@ async fn handmade(stage: &Stage, artifacts: &[(&str, Vec<u8>)]) -> BackupReader 
         artifact.write(Bytes::copy_from_slice(bytes)).await.expect("it is written");
         artifact.finish().await.expect("it is stored");
     }
-    writer.commit(Capture::default(), Status::Complete, None).await.expect("it is committed");
+    writer.commit(capture, Status::Complete, None).await.expect("it is committed");
     BackupReader::open_backup(&stage.vault, &backup).await.expect("it is there")
 }
 
@@ -442,6 +447,7 @@ async fn any_place_of_the_log_comes_back() {
         let names: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
         assert!(names.contains(&"still.a") && !names.contains(&"shop.orders"), "{names:?}");
         assert!(names.contains(&&*format!("log up to {at}")), "{names:?}");
+        assert!(names.contains(&"number of documents after the log"), "{names:?}");
     }
     let (last, whole) = history.last().expect("a history");
     let wish = json!({ "until": last.to_string(), "include": "shop.orders", "rename": "shop=copy" });

@@ -31,6 +31,7 @@ struct Routed {
     steps: Vec<Step>,
     catalogue: Catalogue,
     tally: Tally,
+    followed: std::collections::BTreeMap<Namespace, Namespace>,
 }
 
 impl Routed {
@@ -43,7 +44,6 @@ impl Routed {
             Act::Create(ns, create) => ("create", ns.to_string(), document(create)),
             Act::Modify(ns, modify) => ("modify", ns.to_string(), document(modify)),
             Act::Drop(ns) => ("drop", ns.to_string(), doc! {}),
-            Act::DropViews(db) => ("drop views", db.clone(), doc! {}),
             Act::Rename(from, to) => ("rename", format!("{from}={to}"), doc! {}),
         };
         acts.map(told).collect()
@@ -58,11 +58,19 @@ impl Routed {
     }
 }
 
-/// Entries one second apart, each with what every entry of a mongod has.
 fn route_by(selection: &Selection, fuzzy_until: u32, entries: Vec<Document>) -> Result<Routed> {
-    let mut catalogue = Catalogue::default();
+    route_onto(&mut Catalogue::default(), selection, fuzzy_until, entries)
+}
+
+/// Entries one second apart, each with what every entry of a mongod has.
+fn route_onto(
+    catalogue: &mut Catalogue,
+    selection: &Selection,
+    fuzzy_until: u32,
+    entries: Vec<Document>,
+) -> Result<Routed> {
     let fuzzy_until = OpTime { seconds: fuzzy_until, increment: 0 };
-    let mut router = Router::new(selection, &mut catalogue, fuzzy_until);
+    let mut router = Router::new(selection, catalogue, fuzzy_until);
     let mut assembler = assembler(OpTime::ZERO);
     let mut steps = Vec::new();
     for (n, mut entry) in entries.into_iter().enumerate() {
@@ -71,8 +79,8 @@ fn route_by(selection: &Selection, fuzzy_until: u32, entries: Vec<Document>) -> 
             steps.extend(router.route(&unit)?);
         }
     }
-    let tally = router.tally;
-    Ok(Routed { steps, catalogue, tally })
+    let (tally, followed) = (router.tally, router.followed);
+    Ok(Routed { steps, catalogue: catalogue.clone(), tally, followed })
 }
 
 fn route(entries: Vec<Document>) -> Routed {
@@ -96,29 +104,50 @@ fn insert(ns: &str, id: i32) -> Document {
 fn a_time_series_is_made_by_its_own_name_and_expires_last() {
     let made = doc! {
         "create": "system.buckets.ts", "validator": { "$jsonSchema": {} }, "validationLevel": "strict", "clusteredIndex": true,
-        "timeseries": { "timeField": "t", "granularity": "seconds" }, "expireAfterSeconds": 3600_i64,
+        "timeseries": { "timeField": "t", "metaField": "m", "granularity": "seconds" }, "expireAfterSeconds": 3600_i64,
     };
     let view = doc! { "_id": "db.ts", "viewOn": "system.buckets.ts", "pipeline": [] };
     let key = doc! { "control.min.t": 1, "control.max.t": 1 };
+    let by_meta = doc! { "meta": 1, "meta.site": 1, "control.max.t": -1, "control.min.t": -1 };
+    let bounds = doc! { "control.min.v": 1, "control.max.v": 1 };
+    let original =
+        doc! { "v": 2, "key": { "v": 1 }, "name": "some", "partialFilterExpression": { "v": { "$gt": 5 } } };
     let routed = route(vec![
         command("db", doc! { "create": "system.views", "idIndex": {} }),
         command("db", made),
         doc! { "op": "i", "ns": "db.system.views", "o": view },
         insert("db.system.buckets.ts", 1),
         command("db", doc! { "createIndexes": "system.buckets.ts", "v": 2, "key": key, "name": "t_1" }),
+        command("db", doc! { "createIndexes": "system.buckets.ts", "v": 2, "key": by_meta, "name": "who" }),
+        command(
+            "db",
+            doc! { "createIndexes": "system.buckets.ts", "v": 2, "key": { "meta": 1 }, "name": "gone" },
+        ),
+        command("db", doc! { "dropIndexes": "system.buckets.ts", "index": "gone" }),
+        command(
+            "db",
+            doc! { "createIndexes": "system.buckets.ts", "v": 2, "key": bounds, "name": "some", "originalSpec": original.clone() },
+        ),
         command("db", doc! { "collMod": "system.buckets.ts", "timeseries": { "granularity": "hours" } }),
     ]);
     let expected = [
         (
             "create",
             "db.ts".to_owned(),
-            doc! { "create": "ts", "timeseries": { "timeField": "t", "granularity": "seconds" } },
+            doc! { "create": "ts", "timeseries": { "timeField": "t", "metaField": "m", "granularity": "seconds" } },
         ),
         ("modify", "db.ts".to_owned(), doc! { "collMod": "ts", "timeseries": { "granularity": "hours" } }),
     ];
     assert_eq!(routed.acts(), expected);
     assert_eq!(routed.catalogue.expiries().collect::<Vec<_>>(), [(&ns("db.ts"), 3600)]);
-    assert_eq!(routed.catalogue.of(&ns("db.system.buckets.ts")).len(), 1);
+    let found: Vec<Document> = routed.catalogue.of(&ns("db.ts")).iter().map(|spec| document(spec)).collect();
+    let expected = [
+        doc! { "v": 2, "key": { "t": 1 }, "name": "t_1" },
+        doc! { "v": 2, "key": { "m": 1, "m.site": 1, "t": -1 }, "name": "who" },
+        original,
+    ];
+    assert_eq!(found, expected);
+    assert!(routed.catalogue.of(&ns("db.system.buckets.ts")).is_empty());
     assert_eq!(routed.writes().len(), 1);
 }
 
@@ -147,9 +176,67 @@ fn views_come_from_the_collection_that_holds_them() {
         ),
         ("drop", "other.v".to_owned(), doc! {}),
         ("create", "other.w".to_owned(), doc! { "create": "w", "viewOn": "z", "pipeline": [] }),
-        ("drop views", "other".to_owned(), doc! {}),
+        ("drop", "other.w".to_owned(), doc! {}),
     ];
     assert_eq!(routed.acts(), expected);
+}
+
+#[test]
+fn only_views_that_are_known_go_with_their_database() {
+    let mut catalogue = Catalogue::default();
+    for view in ["db.old", "db.left.out", "more.v"] {
+        catalogue.add_view(&ns(view));
+    }
+    let renamed = selection(&["db.old", "more"], &["db=other"]);
+    let entries =
+        vec![command("db", doc! { "drop": "system.views" }), command("db", doc! { "dropDatabase": 1 })];
+    let routed = route_onto(&mut catalogue, &renamed, 0, entries).expect("it is routed");
+    assert_eq!(routed.acts(), [("drop", "other.old".to_owned(), doc! {})]);
+    assert!(routed.tally.touched.contains(&ns("other.old")) && routed.tally.touched.len() == 1);
+}
+
+fn create(db: &str, name: &str) -> Document {
+    command(db, doc! { "create": name })
+}
+
+fn rename(from: &str, to: &str) -> Document {
+    command("db", doc! { "renameCollection": from, "to": to, "dropTarget": true })
+}
+
+#[test]
+fn what_the_log_makes_is_followed_to_a_name_that_is_selected() {
+    let only = selection(&["db.report"], &["db=other"]);
+    let entries = || {
+        vec![
+            insert("db.t1", 7),
+            command("db", doc! { "drop": "t1" }),
+            create("db", "t1"),
+            insert("db.t1", 1),
+            rename("db.t1", "db.t2"),
+            insert("db.t2", 2),
+            rename("db.t2", "db.report"),
+            insert("db.t1", 3),
+        ]
+    };
+    let mut followed = std::collections::BTreeMap::new();
+    let mut rounds = 0;
+    let routed = loop {
+        rounds += 1;
+        let mut routed = route_by(&only.clone().following(&followed), 9, entries()).expect("it is routed");
+        if routed.followed.is_empty() {
+            break routed;
+        }
+        followed.append(&mut routed.followed);
+    };
+    assert_eq!(rounds, 3, "from the last name to the first");
+    let expected = [
+        ("create", "other.t1".to_owned(), doc! { "create": "t1" }),
+        ("rename", "other.t1=other.t2".to_owned(), doc! {}),
+        ("rename", "other.t2=other.report".to_owned(), doc! {}),
+    ];
+    assert_eq!(routed.acts(), expected);
+    let writes: Vec<String> = routed.writes().iter().map(|write| write.ns.to_string()).collect();
+    assert_eq!(writes, ["other.t1", "other.t2"], "and nothing of another collection of the same name");
 }
 
 #[test]
@@ -195,9 +282,6 @@ fn only_what_another_server_understands_is_sent() {
 
 #[test]
 fn a_rename_over_the_selections_edge_is_a_drop_or_an_error() {
-    let rename = |from: &str, to: &str| {
-        command("db", doc! { "renameCollection": from, "to": to, "dropTarget": false })
-    };
     let only = selection(&["db.a", "db.b"], &[]);
     let acts =
         |from, to| Ok::<_, tidekeeper::error::Error>(route_by(&only, 0, vec![rename(from, to)])?.acts());
@@ -212,6 +296,14 @@ fn a_rename_over_the_selections_edge_is_a_drop_or_an_error() {
     // While a fuzzy dump was read, nobody knows which name its documents were read under.
     let error = route_by(&only, 9, vec![rename("db.a", "db.b")]).err().expect("it is refused");
     assert_eq!(error.kind(), Kind::Unsupported);
+    // Nobody needs to know where the log has all of it, and as little where that has got another name since.
+    let made = vec![create("db", "a"), rename("db.a", "db.b"), rename("db.b", "db.a")];
+    assert_eq!(route_by(&only, 9, made).expect("it is routed").acts().len(), 3);
+    let made = vec![create("db", "b"), rename("db.a", "db.b")];
+    assert!(
+        route_by(&only, 9, made).is_err(),
+        "the one that is replaced was made, not the one that is renamed"
+    );
 }
 
 #[test]
@@ -252,7 +344,7 @@ fn apply_ops_get_the_operation_alone() {
         { "op": "u", "ns": "db.c", "o": diff, "o2": { "_id": 1 } },
         { "op": "u", "ns": "db.c", "o": { "_id": 1, "v": 2 }, "o2": { "_id": 1 }, "b": true },
         { "op": "d", "ns": "db.c", "o": { "_id": 1 } },
-    ] };
+    ], "allowAtomic": false };
     assert_eq!((document(&composed), count), (expected, 4));
     let described = doc! { "$v": 2, "diff": { "updatedFields": { "v": 1 } } };
     let routed = route(vec![doc! { "op": "u", "ns": "db.c", "o": described, "o2": { "_id": 1 } }]);
