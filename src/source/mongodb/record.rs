@@ -43,6 +43,19 @@ pub struct Recorded {
     created: BTreeSet<Namespace>,
 }
 
+impl Recorded {
+    fn note(&mut self, named: Option<Named>) {
+        match named {
+            Some(Named::Created(namespace)) => drop(self.created.insert(namespace)),
+            Some(Named::Renamed(namespace)) => {
+                let is_known = self.created.remove(&namespace);
+                self.renamed.extend((!is_known).then_some(namespace));
+            }
+            None => {}
+        }
+    }
+}
+
 struct Recorder<'a> {
     link: &'a Link,
     task: &'a Task,
@@ -158,15 +171,7 @@ impl Recorder<'_> {
         self.last = Some(at);
         let mut rest = if at > self.dumped_from { record } else { &[] };
         while let Some((entry, after)) = split_first(rest) {
-            match named(entry)? {
-                Some(Named::Created(namespace)) => drop(self.recorded.created.insert(namespace)),
-                Some(Named::Renamed(namespace)) => {
-                    if !self.recorded.created.remove(&namespace) {
-                        self.recorded.renamed.insert(namespace);
-                    }
-                }
-                None => {}
-            }
+            self.recorded.note(named(entry)?);
             rest = after;
         }
         Ok(())

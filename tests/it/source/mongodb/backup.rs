@@ -165,7 +165,7 @@ async fn a_dump_under_writes_and_its_oplog_are_a_prefix_of_them() {
             n
         }
     });
-    wait_for("the writer writes", Duration::from_secs(20), async || {
+    wait_for("the writer writes", Duration::from_secs(60), async || {
         !held(&client, "busy", "c3").await.is_empty() && held(&client, "busy", "c0").await.len() > 410
     })
     .await;
