@@ -177,6 +177,8 @@ async fn read(
         Ok::<_, Error>((dumped, exact_at))
     };
     let ((dumped, exact_at), recorded) = tokio::try_join!(dumping, recording)?;
+    // What came while the newest record was asked for may be written down too.
+    let exact_at = exact_at.max(recorded.last);
     Ok((dumped, recorded, exact_at))
 }
 

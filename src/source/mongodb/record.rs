@@ -37,6 +37,8 @@ pub enum Extent {
 pub struct Recorded {
     /// The first record in `oplog.bson`; none: there is no such artifact.
     pub from: Option<OpTime>,
+    /// The last one.
+    pub last: Option<OpTime>,
     /// Collections that were renamed in the meantime, by their old names: but for those that were created in it too, of
     /// which the log tells everything.
     pub renamed: BTreeSet<Namespace>,
@@ -65,7 +67,6 @@ struct Recorder<'a> {
     tail: Option<Tail>,
     artifact: Option<ArtifactWriter>,
     pending: VecDeque<(OpTime, Bytes)>,
-    last: Option<OpTime>,
     unproven: u64,
     recorded: Recorded,
 }
@@ -92,7 +93,6 @@ pub async fn record(
         tail: None,
         artifact: None,
         pending: VecDeque::new(),
-        last: None,
         unproven: 0,
         recorded: Recorded::default(),
     };
@@ -126,7 +126,7 @@ pub async fn record(
 impl Recorder<'_> {
     /// Whether all up to this record is written.
     fn is_behind(&self, until: OpTime) -> bool {
-        self.last >= Some(until) || self.pending.front().is_some_and(|(at, _)| *at > until)
+        self.recorded.last >= Some(until) || self.pending.front().is_some_and(|(at, _)| *at > until)
     }
 
     /// Makes sure that there is a record to write. May be dropped at any await.
@@ -168,7 +168,7 @@ impl Recorder<'_> {
 
     fn note(&mut self, at: OpTime, record: &[u8]) -> Result<()> {
         self.recorded.from.get_or_insert(at);
-        self.last = Some(at);
+        self.recorded.last = Some(at);
         let mut rest = if at > self.dumped_from { record } else { &[] };
         while let Some((entry, after)) = split_first(rest) {
             self.recorded.note(named(entry)?);
