@@ -35,7 +35,7 @@ impl Point {
         Point { backup, up_to: None, may_lack: None }
     }
 
-    /// All that is stored of the second whose beginning is.
+    /// The beginning of a second, as far as it is stored.
     fn within(backup: BackupRef, end: Position, why: &str) -> Self {
         let may_lack = format!("what was written later in that second: {why}");
         Point { backup, up_to: Some(end), may_lack: Some(may_lack) }
@@ -47,11 +47,6 @@ const SEALING: Duration = Duration::from_secs(40);
 
 /// How often a log is sealed for one question. While the second that is asked for lasts, more may be written in it.
 const SEALS: u32 = 3;
-
-/// Whether a moment is in the second that `at` is, as people write it.
-fn is_second_of(moment: Option<Timestamp>, at: Timestamp) -> bool {
-    at.subsec_nanosecond() == 0 && moment.is_some_and(|moment| moment.as_second() == at.as_second())
-}
 
 /// Who orders the seal that a restore needs.
 const RESTORE: &str = "restore";
@@ -169,4 +164,9 @@ impl App {
             None => error.hint(format!("no good backup is as old; see `tidekeeper backups {source}`")),
         })
     }
+}
+
+/// Whether a moment is in the second that `at` is, as people write it.
+fn is_second_of(moment: Option<Timestamp>, at: Timestamp) -> bool {
+    at.subsec_nanosecond() == 0 && moment.is_some_and(|moment| moment.as_second() == at.as_second())
 }

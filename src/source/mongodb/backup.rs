@@ -48,6 +48,13 @@ struct Chosen {
     snapshot: Option<OpTime>,
 }
 
+impl Chosen {
+    /// What is dumped holds all up to here.
+    fn apply_from(&self, log: Log) -> OpTime {
+        self.snapshot.unwrap_or(log.newest)
+    }
+}
+
 /// Backs up all of it.
 pub async fn capture(settings: &Settings, task: &Task, out: &BackupWriter) -> Result<Capture> {
     capture_by(settings, RANGE, task, out).await
@@ -70,13 +77,6 @@ pub async fn capture_by(settings: &Settings, range: u64, task: &Task, out: &Back
     taken.capture(began, task.clock.now())
 }
 
-impl Chosen {
-    /// What is dumped holds all up to here.
-    fn apply_from(&self, log: Log) -> OpTime {
-        self.snapshot.unwrap_or(log.newest)
-    }
-}
-
 /// Looks at the log first, then at what there is, then chooses a moment: what happens in between is in the log.
 async fn choose(link: &Link, task: &Task) -> Result<(Server, Chosen)> {
     let server = Server::ask(link).await?;
@@ -84,28 +84,37 @@ async fn choose(link: &Link, task: &Task) -> Result<(Server, Chosen)> {
     let mut found = survey(link, &server).await?;
     let mut snapshot = None;
     // A server that reads at no moment need not be asked for the newest one.
-    let surveys = match consistency::snapshot(link, &server, &found, log.map(|log| log.newest)).await? {
-        Some(_) => SURVEYS,
-        None => 0,
-    };
-    for _ in 0..surveys {
-        let newest = match log {
-            Some(_) => tail::newest(link, task).await?.map(|(at, _)| at),
-            None => None,
-        };
-        snapshot = consistency::snapshot(link, &server, &found, newest).await?;
-        if snapshot.is_none() {
-            break;
-        }
-        // What was created, dropped or changed between the survey and the moment would be in neither.
-        let again = survey(link, &server).await?;
-        if again.collections == found.collections {
-            break;
-        }
-        (found, snapshot) = (again, None);
+    if consistency::snapshot(link, &server, &found, log.map(|log| log.newest)).await?.is_some() {
+        (found, snapshot) = settle(link, &server, found, log.is_some(), task).await?;
     }
     found.omissions.extend(refused);
     Ok((server, Chosen { survey: found, log, snapshot }))
+}
+
+/// What there was at a moment; none if somebody changes collections all the time.
+async fn settle(
+    link: &Link,
+    server: &Server,
+    mut found: Survey,
+    has_log: bool,
+    task: &Task,
+) -> Result<(Survey, Option<OpTime>)> {
+    for _ in 0..SURVEYS {
+        let newest = match has_log {
+            true => tail::newest(link, task).await?.map(|(at, _)| at),
+            false => None,
+        };
+        let Some(at) = consistency::snapshot(link, server, &found, newest).await? else {
+            return Ok((found, None));
+        };
+        // What was created, dropped or changed between the survey and the moment would be in neither.
+        let again = survey(link, server).await?;
+        if again.collections == found.collections {
+            return Ok((found, Some(at)));
+        }
+        found = again;
+    }
+    Ok((found, None))
 }
 
 /// Where the log stands. A standalone server keeps none, and a router shows none.
@@ -234,13 +243,10 @@ impl Taken<'_> {
     fn omissions(&self) -> Result<Vec<Omission>> {
         let mut omissions = self.chosen.survey.omissions.clone();
         if self.chosen.log.is_none() {
-            omissions.extend(self.dumped.cut.iter().map(|namespace| {
-                Omission {
-                what: namespace.to_string(),
-                why: "it was dropped, renamed or made anew while it was read, and there is no oplog to tell"
-                    .to_owned(),
-            }
-            }));
+            let why = "it was dropped, renamed or made anew while it was read, and there is no oplog to tell";
+            let cut = self.dumped.cut.iter();
+            omissions
+                .extend(cut.map(|namespace| Omission { what: namespace.to_string(), why: why.to_owned() }));
         }
         match self.recorded.renamed.first().filter(|_| !self.dumped.is_exact) {
             None => Ok(omissions),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, doc};
 
 use super::blueprint::{Blueprint, Shape};
 use super::client::{CALL_LIMIT, Link};
@@ -185,8 +185,6 @@ async fn create_indexes(
     let command = doc! {
         "createIndexes": &of.collection, "indexes": specs.to_vec(), "writeConcern": majority(),
     };
-    let answer = steady::send(link, &of.db, &doing, BUILD_LIMIT, task, || {
-        RawDocumentBuf::try_from(&command).map_err(|cause| Error::new(Kind::Internal, &*doing, cause))
-    });
+    let answer = steady::document(link, &of.db, &doing, BUILD_LIMIT, task, &command);
     Ok(answer.await?.reply.err().map(|error| failed(&*doing, error).why().to_owned()))
 }

@@ -37,7 +37,7 @@ const BATCH: u32 = 1000;
 const LINES_MAX: usize = 50;
 
 /// How long counting the documents of one may take.
-const COUNT_LIMIT: Duration = Duration::from_secs(600);
+const COUNT_LIMIT: Patience = Patience::Again(Duration::from_secs(600));
 
 /// How often a collection is read from its beginning again, when the line breaks.
 const ATTEMPTS: usize = 4;
@@ -70,8 +70,10 @@ impl Comparison<'_> {
         let mut checks: Vec<Check> = stream::iter(reading).buffer_unordered(AT_ONCE).try_collect().await?;
         checks.sort_by(|a, b| a.name.cmp(&b.name));
         let mut checks = collapsed(checks);
-        checks.extend(self.definitions().await?);
-        checks.extend(self.changed().await?);
+        let changed = self.log.changed();
+        let there = There::list(self.link, self.wanted, &changed, self.task).await?;
+        checks.extend(self.definitions(&there).await?);
+        checks.extend(self.changed(&changed, &there).await?);
         Ok(checks)
     }
 
@@ -117,15 +119,10 @@ impl Comparison<'_> {
     }
 
     /// The number of documents of what the log changed; and what could not be compared at all.
-    async fn changed(&self) -> Result<Vec<Check>> {
-        let changed: BTreeSet<Namespace> = self.log.touched.iter().map(Namespace::series).collect();
+    async fn changed(&self, changed: &BTreeSet<Namespace>, there: &There) -> Result<Vec<Check>> {
         let (mut checks, mut counted, mut not) = (Vec::new(), 0, Vec::new());
-        let mut listed: BTreeMap<String, BTreeMap<String, Listed>> = BTreeMap::new();
-        for of in &changed {
-            if !listed.contains_key(&of.db) {
-                listed.insert(of.db.clone(), collections::list(self.link, &of.db, self.task).await?);
-            }
-            let found = listed.get(&of.db).and_then(|listed| listed.get(&of.collection));
+        for of in changed {
+            let found = there.find(of);
             let told = match self.expected(of) {
                 Some(expected) => self.number(of, found, expected).await?.map(|found| (expected, found)),
                 None => None,
@@ -188,10 +185,7 @@ impl Comparison<'_> {
         let mut told = None;
         for command in [quick, slow] {
             let doing = format!("counting {of}");
-            let patience = Patience::Again(COUNT_LIMIT);
-            let answer = steady::send(self.link, &of.db, &doing, patience, self.task, || {
-                RawDocumentBuf::try_from(&command).map_err(|cause| Error::new(Kind::Internal, &*doing, cause))
-            });
+            let answer = steady::document(self.link, &of.db, &doing, COUNT_LIMIT, self.task, &command);
             told = answer.await?.expect_done(&doing)?.get("n").and_then(number);
             if told == Some(expected) {
                 break;
@@ -201,16 +195,10 @@ impl Comparison<'_> {
     }
 
     /// Options of what the log left alone, and all indexes.
-    async fn definitions(&self) -> Result<Vec<Check>> {
-        let databases: BTreeSet<&str> = self.wanted.iter().map(|one| &*one.target.db).collect();
-        let mut listed = BTreeMap::new();
-        for db in databases {
-            listed.insert(db, collections::list(self.link, db, self.task).await?);
-        }
+    async fn definitions(&self, there: &There) -> Result<Vec<Check>> {
         let mut checks = Vec::new();
         for one in self.wanted.iter().filter(|one| !self.is_touched(one)) {
-            let found = listed.get(&*one.target.db).and_then(|listed| listed.get(&one.target.collection));
-            checks.extend(options(one, found));
+            checks.extend(options(one, there.find(&one.target)));
         }
         let tables = self.wanted.iter().filter(|one| one.blueprint.shape != Shape::View);
         let tables: BTreeSet<&Namespace> = tables.map(|one| &one.target).chain(self.indexes.keys()).collect();
@@ -228,6 +216,31 @@ impl Comparison<'_> {
         let passed = checks.is_empty();
         checks.push(Check { name: "definitions".to_owned(), expected, found, passed });
         Ok(checks)
+    }
+}
+
+/// What the databases of the target hold.
+struct There(BTreeMap<String, BTreeMap<String, Listed>>);
+
+impl There {
+    /// Of all databases that hold something of these.
+    async fn list(
+        link: &Link,
+        wanted: &[Wanted<'_>],
+        changed: &BTreeSet<Namespace>,
+        task: &Task,
+    ) -> Result<There> {
+        let mut there = BTreeMap::new();
+        for of in wanted.iter().map(|one| &one.target).chain(changed) {
+            if !there.contains_key(&of.db) {
+                there.insert(of.db.clone(), collections::list(link, &of.db, task).await?);
+            }
+        }
+        Ok(There(there))
+    }
+
+    fn find(&self, of: &Namespace) -> Option<&Listed> {
+        self.0.get(&of.db)?.get(&of.collection)
     }
 }
 

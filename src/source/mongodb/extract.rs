@@ -10,7 +10,9 @@ use serde_json::Value;
 use tokio::io::AsyncWrite;
 
 use super::archive::{ArchiveWriter, DOCUMENT_MAX};
+use super::metadata::PRELUDE;
 use super::namespace::{BUCKETS, Namespace, collection_of_file, file_name, is_cut};
+use super::oplog::records::OPLOG;
 use crate::error::{Error, Kind, Result};
 use crate::source::{Extracted, Format, Outlet, files};
 use crate::task::Task;
@@ -23,9 +25,6 @@ pub const FORMATS: [Format; 2] =
     [Format { name: "directory", is_stream: false }, Format { name: "mongodump-archive", is_stream: true }];
 
 const USE_A_DIRECTORY: &str = "extract with `--format directory`";
-
-const OPLOG: &str = "oplog.bson";
-const PRELUDE: &str = "prelude.json";
 
 const TIME_SERIES: &str = "timeseries";
 

@@ -14,8 +14,6 @@ pub mod code {
     pub const AUTHENTICATION_FAILED: i32 = 18;
     /// There is no such collection or database.
     pub const NAMESPACE_NOT_FOUND: i32 = 26;
-    /// An update of a log has no document.
-    pub const UPDATE_OPERATION_FAILED: i32 = 218;
     /// A cursor is gone: killed, timed out, or its server restarted.
     pub const CURSOR_NOT_FOUND: i32 = 43;
     /// There is one already.
@@ -30,6 +28,8 @@ pub mod code {
     pub const CAPPED_POSITION_LOST: i32 = 136;
     /// The collection was dropped or renamed under a cursor.
     pub const QUERY_PLAN_KILLED: i32 = 175;
+    /// An update of a log has no document.
+    pub const UPDATE_OPERATION_FAILED: i32 = 218;
     /// The history that a snapshot read needs is gone.
     pub const SNAPSHOT_TOO_OLD: i32 = 239;
     /// A snapshot read cannot be had now: the collection's catalogue changed after its moment.

@@ -85,7 +85,7 @@ impl Performance<'_> {
         if last.is_some() {
             restored.items = self.count(&wanted).await?;
         }
-        restored.changed = plan::changed(self.log).len() as u64;
+        restored.changed = self.log.tally.changed().len() as u64;
         restored.omissions = omissions;
         Ok((restored, Outcome { indexes, last }))
     }

@@ -87,11 +87,6 @@ pub fn wanted<'a>(blueprints: &'a [Blueprint], selection: &Selection) -> Vec<Wan
     chosen.collect()
 }
 
-/// Collections of the target that the log does something to: a time series by its own name.
-pub fn changed(log: &Survey) -> BTreeSet<Namespace> {
-    log.tally.touched.iter().map(Namespace::series).collect()
-}
-
 /// Everything that a restore writes to, by its names in the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach(pub BTreeSet<Namespace>);
@@ -99,7 +94,7 @@ pub struct Reach(pub BTreeSet<Namespace>);
 impl Reach {
     /// Of these collections, and of those that the log does something to.
     pub fn new(wanted: &[Wanted<'_>], log: &Survey) -> Reach {
-        Reach(wanted.iter().map(|wanted| wanted.target.clone()).chain(changed(log)).collect())
+        Reach(wanted.iter().map(|wanted| wanted.target.clone()).chain(log.tally.changed()).collect())
     }
 
     /// All databases that are written to.

@@ -7,10 +7,11 @@ use tokio::sync::watch;
 
 use super::client::Link;
 use super::namespace::Namespace;
+use super::oplog::entry::text;
 use super::oplog::records::OPLOG;
 use super::oplog::tail::{self, Lost, Opened, Tail};
 use super::optime::OpTime;
-use super::raw::{self, RawValue};
+use super::raw;
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::writer::{ArtifactWriter, BackupWriter};
@@ -228,11 +229,6 @@ pub fn named(entry: &[u8]) -> Result<Option<Named>> {
     let Some(name) = raw::field(command.bytes, "create")? else { return Ok(None) };
     let db = raw::field(entry, "ns")?.and_then(text).and_then(|ns| ns.strip_suffix(".$cmd"));
     Ok(db.zip(text(name)).map(|(db, name)| Named::Created(Namespace::new(db, name))))
-}
-
-fn text(value: RawValue<'_>) -> Option<&str> {
-    let bytes = value.bytes.get(4..value.bytes.len().saturating_sub(1)).filter(|_| value.kind == 0x02)?;
-    std::str::from_utf8(bytes).ok()
 }
 
 /// A record may be several documents, one after the other.

@@ -90,9 +90,21 @@ pub async fn send(
     }
 }
 
-/// The same with a small command.
+/// The same with a small command that is answered soon.
 pub async fn command(link: &Link, db: &str, doing: &str, task: &Task, command: &Document) -> Result<Answer> {
-    send(link, db, doing, Patience::Again(CALL_LIMIT), task, || {
+    document(link, db, doing, Patience::Again(CALL_LIMIT), task, command).await
+}
+
+/// The same with a small command.
+pub async fn document(
+    link: &Link,
+    db: &str,
+    doing: &str,
+    patience: Patience,
+    task: &Task,
+    command: &Document,
+) -> Result<Answer> {
+    send(link, db, doing, patience, task, || {
         RawDocumentBuf::try_from(command).map_err(|cause| Error::new(Kind::Internal, doing, cause))
     })
     .await

@@ -67,10 +67,9 @@ impl Records {
         // The backup's own part ends with a record that the log must hold too: else it is another history.
         let follows = own.is_some();
         let segments = log.into_iter().flat_map(|log| {
-            let segments = log.chain.segments.iter().enumerate();
-            segments
-                .map(move |(n, segment)| (Box::new(log.clone()), Box::new(segment.clone()), follows || n > 0))
-                .map(|(log, segment, follows)| Part::Segment(log, segment, follows))
+            log.chain.segments.iter().enumerate().map(move |(n, segment)| {
+                Part::Segment(Box::new(log.clone()), Box::new(segment.clone()), follows || n > 0)
+            })
         });
         Records::new(own.into_iter().chain(segments).collect(), task)
     }

@@ -133,6 +133,13 @@ pub struct Tally {
     pub growth: Growths,
 }
 
+impl Tally {
+    /// Collections of the target that something was done to: a time series by its own name.
+    pub fn changed(&self) -> BTreeSet<Namespace> {
+        self.touched.iter().map(Namespace::series).collect()
+    }
+}
+
 /// Transactions that are applied in part, because the rest is not selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
