@@ -10,10 +10,19 @@ use super::{backed_up_of, is_sound, keys, listed};
 use crate::harness::cli::Cli;
 use crate::harness::clock::hurried;
 use crate::harness::daemon::{Daemon, LONG};
+use crate::harness::s3::gate::{Fate, Gate};
 use crate::harness::within;
 
 /// A daemon looks for requests every five seconds, and its next attempt waits ten: by these clocks, a fifth of it.
 const FASTER: u32 = 5;
+
+/// Where in a backup the daemon dies: at which request, and whether the backup exists by then.
+struct Point {
+    method: &'static str,
+    part: &'static str,
+    fate: Fate,
+    committed: bool,
+}
 
 /// A vault, and what is in it before the daemon dies.
 struct Stage {
@@ -36,6 +45,22 @@ impl Stage {
             before.push(backed_up_of(&cli, source).await);
         }
         Stage { cli, store, before }
+    }
+
+    /// The daemon dies at this point of a backup of `source`, and all goes on.
+    async fn is_killed_at(&self, point: &Point, gate: &Gate, source: &str) {
+        let mut daemon = Daemon::start(&self.cli).await;
+        let rule = gate.on(point.method, point.part, 1, point.fate);
+        let run = daemon.back_up_of(source).await;
+        within(point.part, LONG, rule.met()).await;
+        daemon.kill().await;
+        // What the dead process had sent arrives when everything is over: it changes nothing any more.
+        let late = async {
+            if point.fate != Fate::AnswerHeld {
+                rule.arrive_late().await;
+            }
+        };
+        self.goes_on_after_a_backup(&run, point.committed, late).await;
     }
 
     /// What must come of a backup in whose run the daemon died: if it was `committed` by then it counts, and nothing is

@@ -67,9 +67,7 @@ impl Cli {
 
     /// The same with a vault in a bucket of `server`.
     pub fn of_redis_in(url: &str, server: &S3Server, place: &S3Place) -> Self {
-        let mut cli = Cli::of_redis_into(url, &in_bucket(server, place));
-        cli.env.extend(server.env());
-        cli
+        Cli::of_redis_into(url, &in_bucket(server, place)).reaching(server)
     }
 
     /// With a source `mongo-main` and a target `mongo-scratch` at these addresses, a directory as vault, and a schedule that is
@@ -80,9 +78,13 @@ impl Cli {
 
     /// The same with a vault in a bucket of `server`.
     pub fn of_mongodb_in(source: &str, more: &str, server: &S3Server, place: &S3Place) -> Self {
-        let mut cli = Cli::of_mongodb_into(source, more, source, &in_bucket(server, place));
-        cli.env.extend(server.env());
-        cli
+        Cli::of_mongodb_into(source, more, source, &in_bucket(server, place)).reaching(server)
+    }
+
+    /// With what a bucket of `server` asks for.
+    fn reaching(mut self, server: &S3Server) -> Self {
+        self.env.extend(server.env());
+        self
     }
 
     fn of_mongodb_into(source: &str, more: &str, scratch: &str, vault: &str) -> Self {

@@ -3,15 +3,14 @@
 use futures_util::future::join_all;
 use tidekeeper::clock::SystemClock;
 
-use super::{FASTER, Stage};
+use super::{FASTER, Point, Stage};
 use crate::faults::{EAGER, deleted_until, filled};
 use crate::harness::cli::Cli;
 use crate::harness::clock::hurried;
-use crate::harness::daemon::{Daemon, LONG};
+use crate::harness::daemon::Daemon;
 use crate::harness::redis::RedisServer;
 use crate::harness::s3::gate::{Fate, Gate};
 use crate::harness::s3::versitygw;
-use crate::harness::within;
 
 async fn stage(server: &RedisServer, backups: usize) -> (Gate, Stage) {
     let gate = Gate::before(versitygw().await).await;
@@ -22,14 +21,6 @@ async fn stage(server: &RedisServer, backups: usize) -> (Gate, Stage) {
     }
     let store = gate.server.store_at(&place, SystemClock::shared());
     (gate, Stage::with(cli, store, backups).await)
-}
-
-/// Where in a backup the daemon dies: at which request, and whether the backup exists by then.
-struct Point {
-    method: &'static str,
-    part: &'static str,
-    fate: Fate,
-    committed: bool,
 }
 
 /// Before any data; in the middle of a part; when all parts are there and the object is not; before the manifest; after it,
@@ -45,18 +36,7 @@ const POINTS: [Point; 6] = [
 
 async fn killed_in_a_backup(point: &Point, server: &RedisServer) {
     let (gate, stage) = stage(server, 1).await;
-    let mut daemon = Daemon::start(&stage.cli).await;
-    let rule = gate.on(point.method, point.part, 1, point.fate);
-    let run = daemon.back_up().await;
-    within(point.part, LONG, rule.met()).await;
-    daemon.kill().await;
-    // What the dead process had sent arrives when everything is over: it changes nothing any more.
-    let late = async {
-        if point.fate != Fate::AnswerHeld {
-            rule.arrive_late().await;
-        }
-    };
-    stage.goes_on_after_a_backup(&run, point.committed, late).await;
+    stage.is_killed_at(point, &gate, "redis-main").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

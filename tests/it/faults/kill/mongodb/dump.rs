@@ -4,22 +4,12 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tidekeeper::clock::SystemClock;
 
-use super::super::Stage;
+use super::super::{Point, Stage};
 use super::filled;
 use crate::harness::cli::Cli;
-use crate::harness::daemon::{Daemon, LONG};
 use crate::harness::mongodb::MongoServer;
 use crate::harness::s3::gate::{Fate, Gate};
 use crate::harness::s3::versitygw;
-use crate::harness::within;
-
-/// Where in a dump the daemon dies: at which request, and whether the backup exists by then.
-struct Point {
-    method: &'static str,
-    part: &'static str,
-    fate: Fate,
-    committed: bool,
-}
 
 /// Before the first object; in the middle of a collection; when all parts of it are there and the object is not; when there are
 /// documents and no log; when there are documents and no description; before the manifest; after it, while its writer does not
@@ -43,18 +33,7 @@ async fn killed_in_a_dump(point: &Point, server: &MongoServer) {
     let cli = Cli::of_mongodb_in(&uri, "", &gate.server, &place);
     let store = gate.server.store_at(&place, SystemClock::shared());
     let stage = Stage::of("mongo-main", cli, store, 1).await;
-    let mut daemon = Daemon::start(&stage.cli).await;
-    let rule = gate.on(point.method, point.part, 1, point.fate);
-    let run = daemon.back_up_of("mongo-main").await;
-    within(point.part, LONG, rule.met()).await;
-    daemon.kill().await;
-    // What the dead process had sent arrives when everything is over: it changes nothing any more.
-    let late = async {
-        if point.fate != Fate::AnswerHeld {
-            rule.arrive_late().await;
-        }
-    };
-    stage.goes_on_after_a_backup(&run, point.committed, late).await;
+    stage.is_killed_at(point, &gate, "mongo-main").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
