@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,21 +67,28 @@ async fn loses_nothing_when_dropped_at_any_await_while_others_write() {
     let from = ground.head(&server).await;
     let mut tail = open(&ground, &server, from).await;
     let mut records = Vec::new();
+    let dropped = Cell::new(0);
+    // A fast server would be through before a slow reader was dropped often enough.
     let mut writes = std::pin::pin!(async {
-        for round in 0..30 {
+        let mut round = 0;
+        while round < 30 || dropped.get() <= 10 {
             insert(&server, 100 + round * 20, 20).await;
-            transaction(&server, 10_000 + round * 3).await;
+            transaction(&server, 100_000 + round * 3).await;
+            round += 1;
         }
     });
-    let mut dropped = 0;
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut writes => break,
-            more = tail.next() => records.extend(more.expect("it is read")),
-            () = ground.clock.sleep(Duration::from_millis(dropped % 23)) => dropped += 1,
+    let reads = async {
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut writes => break,
+                more = tail.next() => records.extend(more.expect("it is read")),
+                () = ground.clock.sleep(Duration::from_millis(dropped.get() % 23)) => dropped.set(dropped.get() + 1),
+            }
         }
-    }
+    };
+    within("it is dropped often enough", LIMIT, reads).await;
+    let dropped = dropped.get();
     let head = ground.head(&server).await;
     if records.last().is_none_or(|(at, _): &(OpTime, Bytes)| *at < head) {
         records.extend(within("it follows", LIMIT, read_to(&mut tail, head)).await.expect("it is read"));
