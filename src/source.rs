@@ -100,7 +100,16 @@ pub trait Configured: Debug + Send + Sync {
     fn target(&self) -> Box<dyn Target>;
 
     /// The least rights it needs, as lines for `tidekeeper permissions`.
-    fn permissions(&self) -> Vec<Permission>;
+    fn permissions(&self, role: Role) -> Vec<Permission>;
+}
+
+/// Where a system stands in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Under `sources`: it is backed up, and may be restored into.
+    Source,
+    /// Under `targets`: it is only restored into.
+    Target,
 }
 
 /// A system that can be backed up.

@@ -5,13 +5,14 @@ use serde_json::json;
 use super::{KINDS, Systems};
 use crate::config::{self, Config, Place, S3Place};
 use crate::error::Result;
-use crate::source::Permission;
+use crate::source::{Permission, Role};
 
 /// The rights of the vault, then those of each source and target. Reaches nothing.
 pub fn permissions(config: &Config) -> Result<Vec<Permission>> {
     let systems = Systems::configure(KINDS, config).map_err(config::refuse)?;
     let mut rights = vec![of_vault(&config.vault)];
-    rights.extend(systems.sources.values().chain(systems.targets.values()).flat_map(|one| one.permissions()));
+    rights.extend(systems.sources.values().flat_map(|one| one.permissions(Role::Source)));
+    rights.extend(systems.targets.values().flat_map(|one| one.permissions(Role::Target)));
     Ok(rights)
 }
 

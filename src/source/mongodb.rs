@@ -11,7 +11,7 @@ use self::source::MongoSource;
 use crate::config::SourceName;
 use crate::config::node::{Node, Problem};
 use crate::error::Result;
-use crate::source::{Configured, Extracted, Format, Kind, Outlet, Permission, Source, Target};
+use crate::source::{Configured, Extracted, Format, Kind, Outlet, Permission, Role, Source, Target};
 use crate::task::Task;
 use crate::vault::layout::log::Position;
 use crate::vault::reader::BackupReader;
@@ -114,7 +114,7 @@ impl Configured for Settings {
         Box::new(MongoTarget::new(self.clone()))
     }
 
-    fn permissions(&self) -> Vec<Permission> {
-        permissions::permissions(self)
+    fn permissions(&self, role: Role) -> Vec<Permission> {
+        permissions::permissions(self, role)
     }
 }

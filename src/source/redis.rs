@@ -9,7 +9,7 @@ use self::source::RedisSource;
 use crate::config::SourceName;
 use crate::config::node::{Node, Problem};
 use crate::error::Result;
-use crate::source::{Configured, Extracted, Format, Kind, Outlet, Permission, Source, Target};
+use crate::source::{Configured, Extracted, Format, Kind, Outlet, Permission, Role, Source, Target};
 use crate::task::Task;
 use crate::vault::reader::BackupReader;
 
@@ -91,7 +91,7 @@ impl Configured for Settings {
         Box::new(RedisTarget::new(self.clone()))
     }
 
-    fn permissions(&self) -> Vec<Permission> {
-        permissions::permissions(self)
+    fn permissions(&self, role: Role) -> Vec<Permission> {
+        permissions::permissions(self, role)
     }
 }

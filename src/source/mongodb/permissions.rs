@@ -1,7 +1,7 @@
 //! The least rights, as lines for mongosh.
 
 use super::config::Settings;
-use crate::source::Permission;
+use crate::source::{Permission, Role};
 
 /// To read everything, the oplog too; and to see the replica set's id and the sizes.
 const READ: [&str; 2] = ["backup", "clusterMonitor"];
@@ -10,7 +10,7 @@ const READ: [&str; 2] = ["backup", "clusterMonitor"];
 const WRITE: [&str; 3] = ["restore", "readWriteAnyDatabase", "clusterMonitor"];
 
 /// The lines for a deployment with these settings.
-pub fn permissions(settings: &Settings) -> Vec<Permission> {
+pub fn permissions(settings: &Settings, role: Role) -> Vec<Permission> {
     let user = settings.username.as_deref().unwrap_or("tidekeeper");
     let user = serde_json::Value::from(user);
     let line = |what: &str, roles: &[&str]| {
@@ -24,5 +24,9 @@ pub fn permissions(settings: &Settings) -> Vec<Permission> {
             ),
         }
     };
-    vec![line("to be backed up and followed", &READ), line("to be restored into", &WRITE)]
+    let into = line("to be restored into", &WRITE);
+    match role {
+        Role::Source => vec![line("to be backed up and followed", &READ), into],
+        Role::Target => vec![into],
+    }
 }

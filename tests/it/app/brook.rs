@@ -14,7 +14,7 @@ use tidekeeper::config::node::{Node, Problem};
 use tidekeeper::error::{Error, Kind, Result};
 use tidekeeper::source::{
     self, Action, BackupPlan, Check, Configured, Extracted, Format, Identity, Inspection, Outlet, Permission,
-    RestorePlan, Restored, Slice, Source, Target, Until, Wish,
+    RestorePlan, Restored, Role, Slice, Source, Target, Until, Wish,
 };
 use tidekeeper::task::Task;
 use tidekeeper::vault::layout::log::Position;
@@ -201,7 +201,7 @@ impl Configured for System {
         Box::new(self.clone())
     }
 
-    fn permissions(&self) -> Vec<Permission> {
+    fn permissions(&self, _: Role) -> Vec<Permission> {
         Vec::new()
     }
 }

@@ -95,9 +95,16 @@ async fn the_command_line_wins_over_the_environment() {
 #[tokio::test]
 async fn permissions_of_a_bucket_are_a_policy() {
     let text = "vault: { s3: { bucket: b, prefix: p, kms_key: arn:k,\n\
-                \x20 object_lock: { mode: governance, keep: 1d } } }";
+                \x20 object_lock: { mode: governance, keep: 1d } } }\n\
+                targets:\n\
+                \x20 - { name: scratch-m, mongodb: { uri: \"mongodb://h\" } }\n\
+                \x20 - { name: scratch-r, redis: { url: \"redis://h\" } }\n";
     let cli = Cli::new(&[("tidekeeper.yaml", text)]);
     let document = cli.run(&["permissions", "--json"]).await.exits(0).json();
+    let titles: Vec<_> =
+        document["permissions"].as_array().expect("a list").iter().map(|one| &one["title"]).collect();
+    assert_eq!(titles.len(), 3, "targets are never backed up: {titles:?}");
+    assert!(titles[1..].iter().all(|title| title.to_string().contains("restored into")), "{titles:?}");
     let policy: serde_json::Value =
         serde_json::from_str(document["permissions"][0]["text"].as_str().expect("text")).expect("a policy");
     assert_eq!(policy["Statement"][0]["Resource"], "arn:aws:s3:::b/p/*");

@@ -13,7 +13,7 @@ use tidekeeper::config::node::{Node, Problem};
 use tidekeeper::error::{Error, Kind, Result};
 use tidekeeper::source::{
     self, Action, BackupPlan, Check, Configured, Extracted, Format, Identity, Inspection, Outlet, Permission,
-    RestorePlan, Restored, Slice, Source, Target, Wish,
+    RestorePlan, Restored, Role, Slice, Source, Target, Wish,
 };
 use tidekeeper::task::Task;
 use tidekeeper::vault::manifest::Omission;
@@ -75,7 +75,7 @@ impl Configured for System {
         Box::new(self.clone())
     }
 
-    fn permissions(&self) -> Vec<Permission> {
+    fn permissions(&self, _: Role) -> Vec<Permission> {
         Vec::new()
     }
 }

@@ -4,7 +4,7 @@ use tidekeeper::config::secret::{Password, Secret};
 use tidekeeper::source::mongodb::inspect::{inspect, window};
 use tidekeeper::source::mongodb::optime::OpTime;
 use tidekeeper::source::mongodb::permissions::permissions;
-use tidekeeper::source::{Inspection, Severity};
+use tidekeeper::source::{Inspection, Role, Severity};
 use tidekeeper::vault::timeline::writer::Bounds;
 
 use super::stage::{Stage, fill};
@@ -54,8 +54,9 @@ fn a_short_oplog_is_worth_a_word() {
 async fn the_roles_that_are_printed_are_enough() {
     let (stage, mut server) = (Stage::new(), MongoServer::start(&[]).await);
     fill(&server.client().await.database("a").collection("b"), 0..9, 1).await;
-    let lines = permissions(&server.settings());
+    let lines = permissions(&server.settings(), Role::Source);
     assert_eq!(lines.len(), 2);
+    assert_eq!(permissions(&server.settings(), Role::Target), lines[1..], "a target is never backed up");
     let roles: Vec<&str> =
         lines[0].text.split("role: \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     let roles: Vec<_> =

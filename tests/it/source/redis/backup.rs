@@ -7,7 +7,7 @@ use tidekeeper::source::redis::config::{Access, Settings};
 use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::source::RedisSource;
 use tidekeeper::source::redis::{Redis, backup};
-use tidekeeper::source::{Kind as SourceKind, Outlet, Source};
+use tidekeeper::source::{Kind as SourceKind, Outlet, Role, Source};
 use tidekeeper::vault::layout::{BackupId, BackupRef, random};
 use tidekeeper::vault::manifest::{Level, Status};
 use tidekeeper::vault::reader::BackupReader;
@@ -190,7 +190,7 @@ async fn the_printed_rights_are_enough_and_each_is_needed() {
     let (stage, server) = (Stage::new(), RedisServer::start(&[]).await);
     fill(&server).await;
     let settings = with_password(&server, Some("backup"), "secret");
-    let least = permissions(&settings).remove(0).text.replace("PASSWORD", "secret");
+    let least = permissions(&settings, Role::Source).remove(0).text.replace("PASSWORD", "secret");
     let grant = async |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
         let _: () = command(&server, &words).await;
@@ -209,7 +209,7 @@ async fn the_printed_rights_are_enough_and_each_is_needed() {
         assert!(hint.contains(&format!("`ACL SETUSER backup +{right}`")), "{error:?}");
         grant(&least).await;
     }
-    grant(&permissions(&settings)[1].text.replace("PASSWORD", "secret")).await;
+    grant(&permissions(&settings, Role::Source)[1].text.replace("PASSWORD", "secret")).await;
     let (capture, _) = back_up(&stage, &settings).await.expect("more rights do no harm");
     assert_eq!(capture.contents.facts["notes"], json!([]));
 }

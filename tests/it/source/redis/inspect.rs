@@ -5,7 +5,7 @@ use tidekeeper::error::Kind;
 use tidekeeper::source::redis::config::{Access, Settings};
 use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::source::RedisSource;
-use tidekeeper::source::{Finding, Inspection, Severity, Source};
+use tidekeeper::source::{Finding, Inspection, Role, Severity, Source};
 
 use super::stage::{Stage, command, fill, info, settings};
 use crate::harness::redis::RedisServer;
@@ -71,7 +71,7 @@ async fn each_missing_right_is_named_with_what_it_costs() {
         assert!(finding.what.contains(&format!("lacks {right}")), "{finding:?}");
         assert!(finding.advice.contains(cost) && finding.advice.contains(right), "{finding:?}");
     }
-    let printed = permissions(&settings(&server)).remove(1).text;
+    let printed = permissions(&settings(&server), Role::Source).remove(1).text;
     let rights = printed.split_once("-@all ").expect("a line of rights").1;
     let inspection = look(&stage, &with_rights(&server, rights).await).await;
     assert!(of(&inspection, Severity::Warning).is_empty(), "{:?}", inspection.findings);

@@ -11,7 +11,7 @@ use tidekeeper::source::redis::config::Settings;
 use tidekeeper::source::redis::master::Patience;
 use tidekeeper::source::redis::permissions::permissions;
 use tidekeeper::source::redis::restore::RedisTarget;
-use tidekeeper::source::{RestorePlan, Severity, Target};
+use tidekeeper::source::{RestorePlan, Role, Severity, Target};
 use tidekeeper::vault::manifest::Contents;
 use tidekeeper::vault::reader::BackupReader;
 
@@ -155,7 +155,8 @@ async fn the_printed_rights_are_enough_and_each_is_used() {
         let mut settings = settings(&server);
         settings.access.username = Some("tidekeeper".to_owned());
         settings.access.password = Some(Password::Given(Secret::new("secret")));
-        let line = permissions(&settings).pop().expect("a line").text.replace("PASSWORD", "secret");
+        let line =
+            permissions(&settings, Role::Target).pop().expect("a line").text.replace("PASSWORD", "secret");
         let _: () = command(&server, &line.split(' ').collect::<Vec<_>>()).await;
         let _: () = command(&server, &["CONFIG", "RESETSTAT"]).await;
         let target = RedisTarget::new(settings);
