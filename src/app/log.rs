@@ -65,21 +65,10 @@ impl App {
         let named = timelines.iter().rev().find_map(|timeline| timeline.origin.as_ref().ok());
         let configured = self.source(source).ok().map(|system| system.kind());
         let kind = self.kind(named.map(|origin| origin.kind.as_str()).or(configured)?)?;
-        let bases: Vec<Base> = rows.filter_map(base).collect();
+        let bases: Vec<Base> = rows.filter_map(Base::of).collect();
         let windows = chain::windows(&timelines, &bases);
         Some(Log { source: source.clone(), kind, timelines, bases, windows })
     }
-}
-
-/// A backup as the base of a log; `None` if its log does not go on from it.
-fn base(row: &Row) -> Option<Base> {
-    let summary = row.manifest.as_ref().ok()?;
-    Some(Base {
-        backup: row.backup.clone(),
-        identity: summary.timeline.as_deref()?.to_owned(),
-        position: summary.log_position?,
-        good: row.is_good(),
-    })
 }
 
 impl Log {

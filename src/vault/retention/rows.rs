@@ -36,15 +36,9 @@ fn stays(row: &&catalog::Row) -> bool {
 /// The backups of `source` from which a log goes on, with the moments that they are of.
 pub fn bases(listing: &Listing, source: &SourceName) -> Vec<(Base, Timestamp)> {
     let base = |row: &catalog::Row| {
-        let summary = row.manifest.as_ref().ok()?;
-        let base = Base {
-            backup: row.backup.clone(),
-            identity: summary.timeline.as_deref()?.to_owned(),
-            position: summary.log_position?,
-            good: row.is_good(),
-        };
         // One that does not say is of no moment later than its end.
-        Some((base, summary.at.unwrap_or(row.stored_at)))
+        let at = row.manifest.as_ref().ok()?.at.unwrap_or(row.stored_at);
+        Some((Base::of(row)?, at))
     };
     listing.of(source).filter(stays).filter_map(base).collect()
 }

@@ -4,6 +4,7 @@
 //! chain ends. A maximal unbroken run of segments is a stretch; what lies between two stretches is a gap.
 
 use super::{Origin, Segment, Timeline};
+use crate::vault::catalog::Row;
 use crate::vault::layout::BackupRef;
 use crate::vault::layout::log::{Position, TimelineId};
 
@@ -46,6 +47,19 @@ pub struct Base {
     pub position: Position,
     /// Whether a restore may start from it: good, and not going.
     pub good: bool,
+}
+
+impl Base {
+    /// A backup as the base of a log; `None` if its log does not go on from it.
+    pub fn of(row: &Row) -> Option<Base> {
+        let summary = row.manifest.as_ref().ok()?;
+        Some(Base {
+            backup: row.backup.clone(),
+            identity: summary.timeline.as_deref()?.to_owned(),
+            position: summary.log_position?,
+            good: row.is_good(),
+        })
+    }
 }
 
 /// A span to any position of which one can restore.
