@@ -34,6 +34,7 @@ pub mod extract;
 pub mod facts;
 pub mod failure;
 pub mod follow;
+pub mod hosts;
 pub mod indexes;
 pub mod inspect;
 pub mod metadata;

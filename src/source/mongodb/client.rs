@@ -9,6 +9,7 @@ use mongodb::{Client, Database};
 
 use super::config::Settings;
 use super::failure::{code, code_of, failed, failing};
+use super::hosts::Hosts;
 use crate::clock::{SharedClock, within};
 use crate::error::{Error, Kind, Result};
 use crate::source::Identity;
@@ -27,6 +28,7 @@ const POOL: u32 = 24;
 pub struct Link {
     client: Client,
     clock: SharedClock,
+    hosts: Hosts,
     /// Its hosts, without credentials.
     pub endpoint: String,
     reads: SelectionCriteria,
@@ -55,10 +57,12 @@ impl Link {
             true => ReadPreference::SecondaryPreferred { options: None },
             false => ReadPreference::Primary,
         };
+        let heard = Hosts::listen(&mut options, SELECTION_LIMIT);
         let client = Client::with_options(options).map_err(failing(doing()))?;
         Ok(Link {
             client,
             clock: clock.clone(),
+            hosts: heard,
             endpoint: hosts.join(","),
             reads: SelectionCriteria::ReadPreference(preference),
         })
@@ -74,9 +78,14 @@ impl Link {
         &self.clock
     }
 
-    /// A database, for cursors.
+    /// A database; what it fails with, [`explain`](Self::explain) puts into words.
     pub fn database(&self, name: &str) -> Database {
         self.client.database(name)
+    }
+
+    /// The driver's error, with what is wrong with each host where none will do.
+    pub fn explain(&self, error: DriverError) -> DriverError {
+        self.hosts.explain(error)
     }
 
     /// Sends a small command to the primary.
@@ -94,7 +103,9 @@ impl Link {
     /// `Timeout` after 30 s.
     pub async fn attempt(&self, db: &str, command: Document) -> Result<Result<Document, DriverError>> {
         let doing = self.doing(&command);
-        let sent = async { Ok(self.client.database(db).run_command(command).await) };
+        let database = self.database(db);
+        let sent = database.run_command(command);
+        let sent = async { Ok(sent.await.map_err(|error| self.explain(error))) };
         let late = || Err(Error::new(Kind::Timeout, doing, format!("no answer within {CALL_LIMIT:?}")));
         within(&*self.clock, CALL_LIMIT, sent, late).await
     }
@@ -130,9 +141,8 @@ impl Server {
     pub async fn ask(link: &Link) -> Result<Server> {
         let hello = link.command("admin", doc! { "hello": 1 }).await?;
         let build = link.command("admin", doc! { "buildInfo": 1 }).await?;
-        let number = |key: &str, usual: u64| {
-            let given = hello.get_i32(key).map(i64::from).or_else(|_| hello.get_i64(key));
-            given.ok().and_then(|given| u64::try_from(given).ok()).unwrap_or(usual)
+        let limit = |key: &str, usual: u64| {
+            hello.get(key).and_then(number).and_then(|given| u64::try_from(given).ok()).unwrap_or(usual)
         };
         let mut hosts: Vec<String> = hello
             .get_array("hosts")
@@ -148,8 +158,8 @@ impl Server {
             },
             set,
             is_router: hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid"),
-            max_document: number("maxBsonObjectSize", 16 << 20),
-            max_message: number("maxMessageSizeBytes", 48_000_000),
+            max_document: limit("maxBsonObjectSize", 16 << 20),
+            max_message: limit("maxMessageSizeBytes", 48_000_000),
             hosts,
         })
     }
@@ -211,4 +221,14 @@ async fn oplog_id(link: &Link) -> Result<Option<String>> {
         }
     };
     Ok(uuid())
+}
+
+/// A number of whichever type the server chose.
+pub fn number(value: &Bson) -> Option<i64> {
+    match value {
+        Bson::Int32(number) => Some(i64::from(*number)),
+        Bson::Int64(number) => Some(*number),
+        Bson::Double(number) => Some(*number as i64),
+        _ => None,
+    }
 }

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc, rawdoc};
 
 use super::blueprint::{Blueprint, Shape};
-use super::client::{CALL_LIMIT, Link};
+use super::client::Link;
+use super::cursor;
 use super::failure::{code, code_of, failed, failing};
 use super::namespace::Namespace;
 use super::steady::{self, Patience};
-use crate::clock::within;
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::manifest::Omission;
@@ -34,13 +33,8 @@ pub struct Listed {
 /// The collections of a database, by name, without the server's own.
 pub async fn list(link: &Link, db: &str, task: &Task) -> Result<BTreeMap<String, Listed>> {
     let doing = || format!("listing the collections of {db}");
-    let late = || Err(Error::new(Kind::Timeout, doing(), format!("no answer within {CALL_LIMIT:?}")));
-    let listing = async {
-        let database = link.database(db);
-        let cursor = database.run_cursor_command(doc! { "listCollections": 1 }).await;
-        cursor.map_err(failing(doing()))?.try_collect::<Vec<Document>>().await.map_err(failing(doing()))
-    };
-    let documents = task.guard(within(&*task.clock, CALL_LIMIT, listing, late)).await?;
+    let listed = task.guard(cursor::all(link, db, rawdoc! { "listCollections": 1 })).await?;
+    let documents = decoded(&listed.map_err(failing(doing()))?, doing)?;
     let own = |name: &str| name.starts_with("system.") && name != "system.js";
     let listed = documents.into_iter().filter_map(|found| {
         let name = found.get_str("name").ok().filter(|name| !own(name))?.to_owned();
@@ -54,16 +48,16 @@ pub async fn list(link: &Link, db: &str, task: &Task) -> Result<BTreeMap<String,
 /// The indexes of a collection, as the server tells them; none where there is no such collection.
 pub async fn indexes(link: &Link, of: &Namespace, task: &Task) -> Result<Vec<Document>> {
     let doing = || format!("listing the indexes of {of}");
-    let late = || Err(Error::new(Kind::Timeout, doing(), format!("no answer within {CALL_LIMIT:?}")));
-    let listing = async {
-        let database = link.database(&of.db);
-        let cursor = match database.run_cursor_command(doc! { "listIndexes": &of.collection }).await {
-            Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => return Ok(Vec::new()),
-            cursor => cursor.map_err(failing(doing()))?,
-        };
-        cursor.try_collect().await.map_err(failing(doing()))
-    };
-    task.guard(within(&*task.clock, CALL_LIMIT, listing, late)).await
+    let list = rawdoc! { "listIndexes": of.collection.as_str() };
+    match task.guard(cursor::all(link, &of.db, list)).await? {
+        Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => Ok(Vec::new()),
+        listed => decoded(&listed.map_err(failing(doing()))?, doing),
+    }
+}
+
+fn decoded(listed: &[RawDocumentBuf], doing: impl Fn() -> String) -> Result<Vec<Document>> {
+    let odd = |cause| Error::new(Kind::Protocol, doing(), cause);
+    listed.iter().map(|one| Document::try_from(&**one).map_err(odd)).collect()
 }
 
 /// Drops a collection or view; one that is not there is fine.

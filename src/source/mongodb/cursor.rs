@@ -45,14 +45,16 @@ impl Cursor {
         let database = link.database(db);
         let sent =
             database.run_raw_cursor_command(command).batch_size(size).selection_criteria(reads).batch();
-        let batches = within(&**link.clock(), SILENCE, sent, silent).await?;
+        let batches = within(&**link.clock(), SILENCE, sent, silent).await;
+        let batches = batches.map_err(|error| link.explain(error))?;
         Ok(Cursor { batches, link: link.clone() })
     }
 
     /// The next batch; none after the last.
     pub async fn next(&mut self) -> DriverResult<Option<Batch>> {
         let next = async { self.batches.next().await.transpose() };
-        Ok(within(&**self.link.clock(), SILENCE, next, silent).await?.map(Batch))
+        let next = within(&**self.link.clock(), SILENCE, next, silent).await;
+        Ok(next.map_err(|error| self.link.explain(error))?.map(Batch))
     }
 }
 
@@ -88,28 +90,49 @@ impl Batch {
     }
 }
 
-/// All documents that a command's cursor has at the primary, which lags behind nobody; only for commands whose answers are
-/// few. The outer error is ours, the inner one means something to the caller.
+/// The server that lags behind nobody.
+pub fn primary() -> SelectionCriteria {
+    ReadPreference::Primary.into()
+}
+
+/// All documents that a command's cursor has at the primary; only for commands whose answers are few. The outer error is
+/// ours, the inner one means something to the caller.
 pub async fn all(
     link: &Link,
     db: &str,
     command: RawDocumentBuf,
 ) -> Result<DriverResult<Vec<RawDocumentBuf>>> {
-    let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
-    let mut cursor = match Cursor::open(link, db, command, SMALL_BATCH, primary).await {
+    let mut found = Vec::new();
+    let read = each(link, db, command, SMALL_BATCH, primary(), |document| {
+        found.push(owned(document)?);
+        Ok(())
+    });
+    Ok(read.await?.map(|()| found))
+}
+
+/// Hands out one after the other of the documents that a command's cursor has. The outer error is ours, the inner one means
+/// something to the caller.
+pub async fn each(
+    link: &Link,
+    db: &str,
+    command: RawDocumentBuf,
+    size: u32,
+    reads: SelectionCriteria,
+    mut take: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<DriverResult<()>> {
+    let mut cursor = match Cursor::open(link, db, command, size, reads).await {
         Ok(cursor) => cursor,
         Err(error) => return Ok(Err(error)),
     };
-    let mut found = Vec::new();
     loop {
         match cursor.next().await {
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
             Ok(Some(batch)) => {
                 for document in batch.documents()? {
-                    found.push(owned(document?)?);
+                    take(document?)?;
                 }
             }
-            Ok(None) => return Ok(Ok(found)),
-            Err(error) => return Ok(Err(error)),
         }
     }
 }

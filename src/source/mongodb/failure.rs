@@ -2,7 +2,11 @@
 
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 
+use super::hosts::Absence;
 use crate::error::{Error, Kind};
+
+/// What to do about a refused login.
+pub const LOGIN: &str = "look at the user, the password and `authSource` of its `uri`";
 
 /// Codes of the server's `error_codes.yml` that something depends on here.
 pub mod code {
@@ -56,10 +60,12 @@ pub fn code_of(error: &DriverError) -> Option<i32> {
 
 /// Whether the same read may succeed later, from where it was: the server changed its role, or the line broke.
 pub fn is_passing(error: &DriverError) -> bool {
-    let kind = matches!(
-        &*error.kind,
-        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. }
-    );
+    let kind = match &*error.kind {
+        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. } => {
+            true
+        }
+        _ => error.get_custom().is_some_and(|absence: &Absence| absence.kind.is_retryable()),
+    };
     kind || code_of(error).is_some_and(|code| {
         PASSING.contains(&code) || matches!(code, code::CURSOR_NOT_FOUND | code::INTERRUPTED)
     })
@@ -83,16 +89,15 @@ pub fn failing(doing: impl Into<String>) -> impl FnOnce(DriverError) -> Error {
 
 fn class(error: &DriverError) -> (Kind, Option<&'static str>) {
     const RIGHTS: &str = "`tidekeeper permissions` prints the roles that are needed";
-    const LOGIN: &str = "look at the user, the password and `authSource` of its `uri`";
     const PLACE: &str =
         "look at the hosts, the replica set's name and TLS in its `uri`, and at the network between";
+    if let Some(Absence { kind, hint, .. }) = error.get_custom() {
+        return (*kind, Some(hint));
+    }
     let (kind, hint) = match &*error.kind {
         ErrorKind::Authentication { .. } => (Kind::Denied, Some(LOGIN)),
         ErrorKind::Command(command) => of_code(command.code),
         ErrorKind::Write(_) => code_of(error).map_or((Kind::Protocol, None), of_code),
-        ErrorKind::ServerSelection { message, .. } if message.contains("uthentication failed") => {
-            (Kind::Denied, Some(LOGIN))
-        }
         ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } | ErrorKind::Io(_) => {
             (Kind::Unreachable, Some(PLACE))
         }
@@ -120,7 +125,10 @@ fn of_code(code: i32) -> (Kind, Option<&'static str>) {
 }
 
 /// The server's message without the driver's wrapping.
-fn words(error: &DriverError) -> String {
+pub fn words(error: &DriverError) -> String {
+    if let Some(Absence { why, .. }) = error.get_custom() {
+        return why.clone();
+    }
     match &*error.kind {
         ErrorKind::Command(command) => {
             format!("{} (code {}, {})", command.message, command.code, command.code_name)
@@ -128,6 +136,13 @@ fn words(error: &DriverError) -> String {
         ErrorKind::Write(WriteFailure::WriteError(write)) => {
             format!("{} (code {})", write.message, write.code)
         }
-        _ => error.to_string(),
+        ErrorKind::Io(error) => error.to_string(),
+        ErrorKind::ConnectionPoolCleared { message, .. } => {
+            // It quotes another error, with what the driver notes of that.
+            let cause = message.split_once("Kind: ").map_or(message.as_str(), |(_, cause)| cause);
+            let cause = cause.split(", labels: ").next().unwrap_or(cause);
+            format!("all connections to it were given up: {cause}")
+        }
+        kind => kind.to_string(),
     }
 }

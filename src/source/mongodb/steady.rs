@@ -65,8 +65,8 @@ pub async fn send(
     loop {
         let database = link.database(db);
         let sent = database.run_raw_command(command()?);
-        let attempt =
-            async { Ok(Some(within(&*task.clock, limit, async { Some(sent.await) }, || None).await)) };
+        let sent = async { Some(sent.await.map_err(|error| link.explain(error))) };
+        let attempt = async { Ok(Some(within(&*task.clock, limit, sent, || None).await)) };
         let last = match task.guard(attempt).await?.flatten() {
             None => {
                 let silence =

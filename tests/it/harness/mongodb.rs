@@ -29,6 +29,7 @@ const USUAL: [&str; 2] = ["--oplog-max-entries", "5000"];
 pub struct MongoServer {
     child: Child,
     args: Vec<String>,
+    options: String,
     /// Where it listens.
     pub port: u16,
     /// Its data and its log.
@@ -38,10 +39,15 @@ pub struct MongoServer {
 impl MongoServer {
     /// Starts one on an empty folder, with an oplog of 5,000 entries; `args` come last and win.
     pub async fn start(args: &[&str]) -> Self {
+        MongoServer::start_for(args, "").await
+    }
+
+    /// The same, which clients reach with these options in their uri.
+    pub async fn start_for(args: &[&str], options: &str) -> Self {
         let args: Vec<String> = USUAL.iter().chain(args).map(ToString::to_string).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = free_port();
-        let mut server = MongoServer { child: spawn(port, &folder, &args), args, port, folder };
+        let (port, options) = (free_port(), options.to_owned());
+        let mut server = MongoServer { child: spawn(port, &folder, &args), args, options, port, folder };
         server.ready().await;
         server
     }
@@ -83,9 +89,9 @@ impl MongoServer {
         .await;
     }
 
-    /// `mongodb://127.0.0.1:<port>/?directConnection=true`
+    /// `mongodb://127.0.0.1:<port>/?directConnection=true`, and what else clients need.
     pub fn uri(&self) -> String {
-        uri_at(self.port)
+        uri_at(self.port) + &self.options
     }
 
     /// What a configuration would say of it.

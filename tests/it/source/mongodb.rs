@@ -10,6 +10,7 @@ pub mod follow;
 mod gaps;
 pub mod ground;
 mod history;
+mod hosts;
 mod indexes;
 mod inspect;
 mod namespace;

@@ -1,19 +1,21 @@
 //! Small questions about the oplog.
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
-use mongodb::bson::{Document, Timestamp, doc};
+use mongodb::bson::{Document, RawDocumentBuf, Timestamp, doc};
 use mongodb::options::{ReadPreference, SelectionCriteria};
 use mongodb::raw_batch_cursor::RawBatch;
 
-use super::super::client::{CALL_LIMIT, Link};
+use super::super::client::Link;
+use super::super::cursor;
 use super::super::failure::{code, code_of, failed};
 use super::super::optime::OpTime;
 use super::super::raw;
 use super::entry::stamp;
-use crate::clock::within;
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
+
+/// What is asked for here has few answers.
+const FEW: u32 = 101;
 
 /// The newest entry that a majority has; none where there is no oplog: a standalone server keeps none.
 ///
@@ -64,10 +66,6 @@ pub async fn open_since(link: &Link, task: &Task) -> Result<Option<OpTime>> {
     Ok(raw::field(found, "startOpTime")?.and_then(|start| stamp(start.bytes)))
 }
 
-pub(super) fn primary() -> SelectionCriteria {
-    ReadPreference::Primary.into()
-}
-
 /// The entries of one ts; empty if there is none.
 pub(super) async fn record_at(
     link: &Link,
@@ -91,20 +89,15 @@ async fn ask(
     reads: SelectionCriteria,
 ) -> Result<Vec<Vec<u8>>> {
     let doing = || format!("reading {db}.{} of {}", find.get_str("find").unwrap_or_default(), link.endpoint);
-    let asked = async {
-        let db = link.database(db);
-        let find = db.run_cursor_command(find.clone()).selection_criteria(reads);
-        find.batch().await?.try_collect::<Vec<RawBatch>>().await
-    };
-    let late = || Err(Error::new(Kind::Timeout, doing(), format!("no answer within {CALL_LIMIT:?}")));
-    match within(&*task.clock, CALL_LIMIT, async { Ok(asked.await) }, late).await? {
-        Ok(batches) => {
-            let mut found = Vec::new();
-            for batch in &batches {
-                found.extend(documents(batch)?.into_iter().map(<[u8]>::to_vec));
-            }
-            Ok(found)
-        }
+    let command =
+        RawDocumentBuf::try_from(&find).map_err(|cause| Error::new(Kind::Internal, doing(), cause))?;
+    let mut found = Vec::new();
+    let asked = cursor::each(link, db, command, FEW, reads, |document| {
+        found.push(document.to_vec());
+        Ok(())
+    });
+    match task.guard(asked).await? {
+        Ok(()) => Ok(found),
         Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => Ok(Vec::new()),
         Err(error) => Err(failed(doing(), error)),
     }

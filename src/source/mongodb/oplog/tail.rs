@@ -18,11 +18,12 @@ use mongodb::options::CursorType;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
 use super::super::client::{CALL_LIMIT, Link};
+use super::super::cursor::primary;
 use super::super::failure::{code, code_of, failed, is_passing};
 use super::super::optime::OpTime;
 use super::super::raw;
 use super::entry::stamp;
-use super::query::{documents, oldest_at, primary, record_at};
+use super::query::{documents, oldest_at, record_at};
 use crate::clock::within;
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
@@ -354,7 +355,8 @@ impl Tail {
             Cursors::Settling { tail, .. } | Cursors::Live { tail } => (tail, false),
             Cursors::Closed => return Ok(()),
         };
-        let batch = async { Ok(cursor.next().await.transpose()?) };
+        let link = &self.link;
+        let batch = async { Ok(cursor.next().await.transpose().map_err(|error| link.explain(error))?) };
         let late = || Err(Trouble::Again(no_answer()));
         let batch = within(&*self.task.clock, CALL_LIMIT, batch, late).await?;
         let Some(batch) = batch else { return self.ended() };
@@ -389,6 +391,7 @@ impl Tail {
             let sweep = db.run_cursor_command(find).selection_criteria(reads).batch_size(BATCH);
             Ok(Cursors::Sweeping { sweep: Box::new(sweep.batch().await?), tail })
         };
+        let open = async { open.await.map_err(|error| Trouble::Driver(self.link.explain(error))) };
         let late = || Err(Trouble::Again(no_answer()));
         self.cursors = within(&*self.task.clock, CALL_LIMIT, open, late).await?;
         Ok(())

@@ -102,8 +102,8 @@ impl<'a> Wire<'a> {
             .map_err(|cause| Error::new(Kind::Internal, self.reading(ns), cause))?;
         let database = self.link.database(&ns.db);
         let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
-        let opened =
-            async { Ok(database.run_raw_cursor_command(raw).selection_criteria(primary).batch().await) };
+        let opened = database.run_raw_cursor_command(raw).selection_criteria(primary).batch();
+        let opened = async { Ok(opened.await.map_err(|error| self.link.explain(error))) };
         within(&*self.task.clock, READ_LIMIT, opened, || Err(self.late(self.reading(ns)))).await
     }
 
@@ -116,7 +116,8 @@ impl<'a> Wire<'a> {
         ns: &Namespace,
         cursor: &mut RawBatchCursor,
     ) -> Result<Option<Result<Vec<Vec<u8>>, DriverError>>> {
-        let next = async { Ok(cursor.next().await) };
+        let next =
+            async { Ok(cursor.next().await.map(|batch| batch.map_err(|error| self.link.explain(error)))) };
         let batch = within(&*self.task.clock, READ_LIMIT, next, || Err(self.late(self.reading(ns)))).await?;
         self.trips.fetch_add(u64::from(batch.is_some()), Ordering::Relaxed);
         Ok(batch.map(|batch| batch.and_then(|batch| documents(&batch))))
