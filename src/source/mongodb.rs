@@ -26,6 +26,7 @@ pub mod compare;
 pub mod config;
 pub mod consistency;
 pub mod cursor;
+pub mod difference;
 pub mod digest;
 pub mod documents;
 pub mod dump;

@@ -72,6 +72,16 @@ impl Blueprint {
         self.expiry().is_some() || self.indexes.iter().any(|index| index.contains_key("expireAfterSeconds"))
     }
 
+    /// Where its documents lie when it is called so: of a time series in its buckets, which from 8.3 on are its own raw form,
+    /// and must be asked for as that.
+    pub fn lies_in(&self, name: &Namespace, raw_data: bool) -> (Namespace, bool) {
+        match (self.shape, raw_data) {
+            (Shape::Buckets, false) => (name.buckets(), false),
+            (Shape::Buckets, true) => (name.clone(), true),
+            _ => (name.clone(), false),
+        }
+    }
+
     /// Plain bytes of its documents.
     pub fn bytes(&self) -> u64 {
         self.documents.as_ref().map_or(0, |artifact| artifact.plain.bytes)

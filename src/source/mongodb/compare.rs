@@ -9,23 +9,24 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
-use mongodb::options::{ReadPreference, SelectionCriteria};
+use mongodb::error::Result as DriverResult;
 
 use super::blueprint::{Blueprint, Shape};
-use super::client::Link;
+use super::client::{Link, number};
 use super::collections::{self, Listed, buildable};
-use super::cursor::Cursor;
+use super::cursor;
+use super::difference::Table;
 use super::digest::Tally;
 use super::failure::{failed, is_passing};
 use super::namespace::Namespace;
 use super::plan::{Wanted, names};
-use super::preflight::number;
 use super::replay;
 use super::steady::{self, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::source::Check;
 use crate::task::Task;
 use crate::vault::manifest::{Contents, Counts};
+use crate::vault::reader::BackupReader;
 
 /// How many collections are read back at the same time.
 const AT_ONCE: usize = 4;
@@ -39,12 +40,17 @@ const LINES_MAX: usize = 50;
 /// How long counting the documents of one may take.
 const COUNT_LIMIT: Patience = Patience::Again(Duration::from_secs(600));
 
+/// Of so many collections that are not as they were, it is told which documents differ.
+const TOLD: usize = 10;
+
 /// How often a collection is read from its beginning again, when the line breaks.
 const ATTEMPTS: usize = 4;
 
 /// What is compared.
 #[derive(Debug)]
 pub struct Comparison<'a> {
+    /// The backup, read again where documents differ.
+    pub from: &'a BackupReader,
     /// The target.
     pub link: &'a Link,
     /// What the backup says of its documents.
@@ -67,9 +73,12 @@ impl Comparison<'_> {
         let untouched = self.wanted.iter().filter(|one| !self.is_touched(one));
         let counted = untouched.filter_map(|one| Some((one, self.counts(one.blueprint)?)));
         let reading: Vec<_> = counted.map(|(one, expected)| self.read_and_check(one, expected)).collect();
-        let mut checks: Vec<Check> = stream::iter(reading).buffer_unordered(AT_ONCE).try_collect().await?;
-        checks.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut checks = collapsed(checks);
+        let mut read: Vec<_> = stream::iter(reading).buffer_unordered(AT_ONCE).try_collect().await?;
+        read.sort_by(|(a, _), (b, _): &(Check, Read<'_>)| a.name.cmp(&b.name));
+        for (check, read) in read.iter_mut().filter(|(check, _)| !check.passed).take(TOLD) {
+            check.found = format!("{}; {}", check.found, self.tell(read).await?);
+        }
+        let mut checks = collapsed(read.into_iter().map(|(check, _)| check).collect());
         let changed = self.log.changed();
         let there = There::list(self.link, self.wanted, &changed, self.task).await?;
         checks.extend(self.definitions(&there).await?);
@@ -88,26 +97,36 @@ impl Comparison<'_> {
         namespaces.get(&blueprint.namespace.to_string()).or_else(of_buckets)
     }
 
-    async fn read_and_check(&self, one: &Wanted<'_>, expected: &Counts) -> Result<Check> {
-        Ok(documents(one, expected, &self.read(one).await?))
+    async fn read_and_check<'b>(&self, one: &'b Wanted<'b>, expected: &Counts) -> Result<(Check, Read<'b>)> {
+        let found = self.read(one).await?;
+        Ok((documents(one, expected, &found), Read { one, items: found.items }))
+    }
+
+    /// Which documents make a difference. That nobody can tell is no reason to keep the rest back.
+    async fn tell(&self, read: &Read<'_>) -> Result<String> {
+        let Read { one, items } = *read;
+        let Some(artifact) = &one.blueprint.documents else { return Ok("the backup holds none".to_owned()) };
+        let (of, raw) = one.blueprint.lies_in(&one.target, self.raw_data);
+        let table = Table { link: self.link, of: &of, raw, task: self.task };
+        match table.tell(self.from, artifact, items).await {
+            Err(error) if matches!(error.kind(), Kind::Cancelled | Kind::Timeout) => Err(error),
+            Err(error) => Ok(format!("which documents differ cannot be told: {error}")),
+            told => told,
+        }
     }
 
     async fn read(&self, one: &Wanted<'_>) -> Result<Tally> {
         let doing = format!("reading {} back", one.target);
-        let is_buckets = one.blueprint.shape == Shape::Buckets;
-        let place = match is_buckets && !self.raw_data {
-            true => one.target.buckets(),
-            false => one.target.clone(),
-        };
-        let mut command = doc! { "find": &place.collection, "hint": { "$natural": 1 } };
-        if is_buckets && self.raw_data {
+        let (of, raw) = one.blueprint.lies_in(&one.target, self.raw_data);
+        let mut command = doc! { "find": &of.collection, "hint": { "$natural": 1 } };
+        if raw {
             command.insert("rawData", true);
         }
         let command =
             RawDocumentBuf::try_from(&command).map_err(|cause| Error::new(Kind::Internal, &*doing, cause))?;
         let mut attempt = 1;
         loop {
-            match self.task.guard(tally(self.link, &place.db, command.clone())).await? {
+            match self.task.guard(tally(self.link, &of.db, command.clone())).await? {
                 Ok(tally) => {
                     self.task.progress.add_bytes(tally.bytes);
                     return Ok(tally);
@@ -219,6 +238,12 @@ impl Comparison<'_> {
     }
 }
 
+/// A collection that was read back.
+struct Read<'a> {
+    one: &'a Wanted<'a>,
+    items: u64,
+}
+
 /// What the databases of the target hold.
 struct There(BTreeMap<String, BTreeMap<String, Listed>>);
 
@@ -245,28 +270,13 @@ impl There {
 }
 
 /// The outer error is ours.
-async fn tally(
-    link: &Link,
-    db: &str,
-    command: RawDocumentBuf,
-) -> Result<std::result::Result<Tally, mongodb::error::Error>> {
-    let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+async fn tally(link: &Link, db: &str, command: RawDocumentBuf) -> Result<DriverResult<Tally>> {
     let mut tally = Tally::default();
-    let mut cursor = match Cursor::open(link, db, command, BATCH, primary).await {
-        Ok(cursor) => cursor,
-        Err(error) => return Ok(Err(error)),
-    };
-    loop {
-        match cursor.next().await {
-            Ok(None) => return Ok(Ok(tally)),
-            Err(error) => return Ok(Err(error)),
-            Ok(Some(batch)) => {
-                for document in batch.documents()? {
-                    tally.add(document?);
-                }
-            }
-        }
-    }
+    let read = cursor::each(link, db, command, BATCH, cursor::primary(), |document| {
+        tally.add(document);
+        Ok(())
+    });
+    Ok(read.await?.map(|()| tally))
 }
 
 /// Fewer are fine where the server removes what has expired.

@@ -1,22 +1,18 @@
 //! Documents into collections: cut out of the artifact, gathered into large `insert` commands, never decoded.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
-use mongodb::options::{ReadPreference, SelectionCriteria};
 use tokio::sync::Semaphore;
 
-use super::client::Link;
-use super::cursor::Cursor;
-use super::failure::{code, failing};
+use super::client::{Link, number};
+use super::difference::{Difference, Table};
+use super::failure::code;
 use super::namespace::Namespace;
-use super::preflight::number;
-use super::raw::{self, Documents};
-use super::replay::compose::{Composer, TRUE, kind};
+use super::raw::Documents;
 use super::steady::{self, Patience};
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
@@ -143,10 +139,8 @@ impl<'a> Loader<'a> {
         let doing = "inserting a batch";
         let command = || assemble(head, &batch.documents);
         let answer = steady::send(self.link, &cargo.into.db, doing, BATCH_LIMIT, self.task, command).await?;
-        let again = answer.again;
-        let reply = answer.expect_done(doing)?;
-        let (loaded, there) = judge(&reply, batch, again)?;
-        if !there.is_empty() {
+        let (loaded, there) = judge(&answer.expect_done(doing)?, batch)?;
+        if let Some(there) = there {
             self.compare(cargo, &there).await?;
         }
         self.task.progress.add_bytes(batch.bytes as u64);
@@ -154,51 +148,32 @@ impl<'a> Loader<'a> {
         Ok(loaded)
     }
 
-    /// Documents that are there already may be of a restore that was killed: what it had sent by then, the server still does.
-    /// Others are somebody else's.
-    async fn compare(&self, cargo: &Cargo, expected: &[&Bytes]) -> Result<()> {
-        let doing = "looking whose documents are there already";
-        let (command, db) = (find(cargo, expected)?, &cargo.into.db);
-        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
-        let mut missing: HashSet<&[u8]> = expected.iter().map(|document| &***document).collect();
-        let reading = async {
-            let opened = Cursor::open(self.link, db, command, 1000, primary).await;
-            let mut cursor = opened.map_err(failing(doing))?;
-            while let Some(batch) = cursor.next().await.map_err(failing(doing))? {
-                for document in batch.documents()? {
-                    missing.remove(document?);
-                }
-            }
-            Ok(())
-        };
-        self.task.guard(reading).await?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let why = format!("{} has other documents under {} of these _id", cargo.into, missing.len());
-        Err(Error::new(Kind::Conflict, "inserting a batch", why)
-            .hint("somebody else writes to the target: stop them, and restore again with drop=true"))
+    /// Documents that are there already may be ours: of a batch whose answer was lost, or of a restore that was killed, which
+    /// the server goes on with. Others are somebody else's.
+    async fn compare(&self, cargo: &Cargo, there: &There<'_>) -> Result<()> {
+        let table = Table { link: self.link, of: &cargo.into, raw: cargo.raw, task: self.task };
+        let difference = table.lacks(&there.documents).await?;
+        objection(&cargo.into, &difference, &there.why).map_or(Ok(()), Err)
     }
 }
 
-/// The command that reads these documents back.
-fn find(cargo: &Cargo, documents: &[&Bytes]) -> Result<RawDocumentBuf> {
-    let mut command = Composer::new();
-    command.text(b"find", &cargo.into.collection);
-    if cargo.raw {
-        command.element(b"rawData", TRUE);
+/// What speaks against it that documents were there already.
+fn objection(into: &Namespace, difference: &Difference, why: &str) -> Option<Error> {
+    let Difference { missing, other, .. } = difference;
+    let refused = |why: String, hint: &str| Error::new(Kind::Conflict, "inserting a batch", why).hint(hint);
+    if other.count > 0 {
+        return Some(refused(
+            format!("{into} has other documents than the backup under these _id: {other}"),
+            "somebody else writes to the target: stop them, and restore again with drop=true",
+        ));
     }
-    for (kind, name) in [(kind::DOCUMENT, "filter"), (kind::DOCUMENT, "_id"), (kind::ARRAY, "$in")] {
-        command.open(kind, name.as_bytes());
-    }
-    for (n, document) in documents.iter().enumerate() {
-        if let Some(id) = raw::field(document, "_id")? {
-            command.element(n.to_string().as_bytes(), id);
-        }
-    }
-    (0..3).for_each(|_| command.close());
-    RawDocumentBuf::from_bytes(command.finish().to_vec())
-        .map_err(|cause| Error::new(Kind::Internal, "asking for documents", cause))
+    (missing.count > 0).then(|| {
+        refused(
+            format!("{into} refuses documents as if it had them, and has not: {missing}. {why}"),
+            "another unique index of the target stands against them, or somebody deletes what is brought: \
+             see to that, and restore again with drop=true",
+        )
+    })
 }
 
 /// The command without its documents. Documents are as they were: neither a validator nor a server that fills in empty
@@ -265,8 +240,9 @@ fn set_length(bytes: &mut [u8], at: usize) {
 
 /// Documents that are sent together.
 #[derive(Debug, Default)]
-struct Batch {
-    documents: Vec<Bytes>,
+pub struct Batch {
+    /// They.
+    pub documents: Vec<Bytes>,
     bytes: usize,
 }
 
@@ -291,7 +267,7 @@ struct Rest<'a> {
 }
 
 /// An artifact as batches; the last comes only when all of it was checked.
-fn batches(reader: ArtifactReader, task: &Task) -> impl Stream<Item = Result<Batch>> {
+pub fn batches(reader: ArtifactReader, task: &Task) -> impl Stream<Item = Result<Batch>> {
     let rest = Rest { reader, cut: Documents::default(), left: None, task };
     stream::try_unfold(rest, |mut rest| async move {
         let batch = rest.next().await?;
@@ -326,28 +302,31 @@ impl Rest<'_> {
     }
 }
 
-/// What the reply to an `insert` says, and which documents were there already. When the batch was sent before, that is our own
-/// doing.
-fn judge<'a>(reply: &Document, batch: &'a Batch, again: bool) -> Result<(Loaded, Vec<&'a Bytes>)> {
-    let mut there = Vec::new();
+/// Documents that the server says it has already, and its words for the first.
+struct There<'a> {
+    documents: Vec<&'a [u8]>,
+    why: String,
+}
+
+/// What the reply to an `insert` says.
+fn judge<'a>(reply: &Document, batch: &'a Batch) -> Result<(Loaded, Option<There<'a>>)> {
+    let mut there: Option<There<'_>> = None;
     let mut loaded =
         Loaded { documents: batch.documents.len() as u64, bytes: batch.bytes as u64, refused: None };
     let none = Vec::new();
     let errors = reply.get_array("writeErrors").unwrap_or(&none);
     for error in errors.iter().filter_map(|error| error.as_document()) {
         let why = error.get_str("errmsg").unwrap_or("it does not say why");
-        match error.get_i32("code") {
-            Ok(code::DUPLICATE_KEY) if again => {}
-            Ok(code::DUPLICATE_KEY) => {
-                let index = error.get("index").and_then(number).and_then(|index| usize::try_from(index).ok());
-                let document = index.and_then(|index| batch.documents.get(index));
-                there.push(document.ok_or_else(|| Error::new(Kind::Protocol, "inserting a batch", why))?);
-            }
-            _ => {
-                loaded.documents -= 1;
-                let (before, first) = loaded.refused.take().unwrap_or((0, why.to_owned()));
-                loaded.refused = Some((before + 1, first));
-            }
+        if error.get_i32("code").is_ok_and(|found| found == code::DUPLICATE_KEY) {
+            let index = error.get("index").and_then(number).and_then(|index| usize::try_from(index).ok());
+            let document = index.and_then(|index| batch.documents.get(index));
+            let document = document.ok_or_else(|| Error::new(Kind::Protocol, "inserting a batch", why))?;
+            let there = there.get_or_insert_with(|| There { documents: Vec::new(), why: why.to_owned() });
+            there.documents.push(document);
+        } else {
+            loaded.documents -= 1;
+            let (before, first) = loaded.refused.take().unwrap_or((0, why.to_owned()));
+            loaded.refused = Some((before + 1, first));
         }
     }
     Ok((loaded, there))

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::blueprint::{Blueprint, Shape};
-use super::client::Link;
+use super::client::{Link, number};
 use super::collections::{self, Listed};
 use super::documents::{Cargo, Loaded, Loader};
 use super::facts::Facts;
@@ -15,7 +15,7 @@ use super::indexes::Catalogue;
 use super::namespace::{Namespace, is_own};
 use super::optime::OpTime;
 use super::plan::{self, Reach, Spec, Wanted};
-use super::preflight::{Estate, number};
+use super::preflight::Estate;
 use super::raw;
 use super::replay::{Replay, Survey};
 use super::restore::records;
@@ -165,13 +165,9 @@ impl Performance<'_> {
                     .push(Omission { what: format!("measurements of {}", one.target), why: why.to_owned() });
                 continue;
             }
-            let is_buckets = one.blueprint.shape == Shape::Buckets;
-            let into = match is_buckets && !self.raw_data {
-                true => one.target.buckets(),
-                false => one.target.clone(),
-            };
+            let (into, raw) = one.blueprint.lies_in(&one.target, self.raw_data);
             let in_order = one.blueprint.shape == Shape::Capped;
-            cargo.push(Cargo { artifact, into, in_order, raw: is_buckets && self.raw_data });
+            cargo.push(Cargo { artifact, into, in_order, raw });
         }
         for (into, Loaded { documents, bytes, refused }) in loader.load(&cargo).await? {
             restored.items += documents;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Document, doc};
 
-use super::client::{Link, Server};
+use super::client::{Link, Server, number};
 use super::collections;
 use super::facts::Facts;
 use super::failure::{code, code_of};
@@ -118,16 +118,6 @@ async fn disk(link: &Link) -> Result<Option<(u64, u64)>> {
     let Ok(stats) = link.attempt("admin", doc! { "dbStats": 1 }).await? else { return Ok(None) };
     let bytes = |name: &str| stats.get(name).and_then(number).and_then(|bytes| u64::try_from(bytes).ok());
     Ok(bytes("fsTotalSize").filter(|total| *total > 0).zip(bytes("fsUsedSize")))
-}
-
-/// A number of whichever type the server chose.
-pub fn number(value: &Bson) -> Option<i64> {
-    match value {
-        Bson::Int32(number) => Some(i64::from(*number)),
-        Bson::Int64(number) => Some(*number),
-        Bson::Double(number) => Some(*number as i64),
-        _ => None,
-    }
 }
 
 /// What a pre-flight looks at.

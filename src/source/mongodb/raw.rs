@@ -4,7 +4,7 @@
 //! and a NUL; an element is a type, a name that ends in NUL, and a value.
 
 use bytes::{Bytes, BytesMut};
-use mongodb::bson::RawDocument;
+use mongodb::bson::{Bson, RawDocument};
 
 use crate::error::{Error, Kind, Result};
 
@@ -95,6 +95,16 @@ pub fn field<'a>(document: &'a [u8], name: &str) -> Result<Option<RawValue<'a>>>
         }
     }
     Ok(None)
+}
+
+/// A value as people write it, cut where it is long.
+pub fn shown(value: RawValue<'_>) -> String {
+    const LONGEST: usize = 80;
+    let length = value.bytes.len() as u32 + 8;
+    let whole = [&length.to_le_bytes()[..], &[value.kind, b'v', 0], value.bytes, &[0]].concat();
+    let read = document(&whole).ok().and_then(|document| document.get("v").ok().flatten());
+    let text = read.and_then(|value| Bson::try_from(value).ok()).map(|value| value.to_string());
+    text.unwrap_or_else(|| format!("of type {:#04x}", value.kind)).chars().take(LONGEST).collect()
 }
 
 /// The elements of a document or array, each with its name: bytes, because old servers let in names that are no UTF-8.

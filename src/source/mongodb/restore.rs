@@ -230,6 +230,7 @@ impl Target for MongoTarget {
         let server = task.guard(Server::ask(&link)).await?;
         let contents = from.contents(task).await?;
         let comparison = Comparison {
+            from,
             link: &link,
             contents: &contents,
             wanted: &plan::wanted(&look.blueprints, &spec.selection()?),

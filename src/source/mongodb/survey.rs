@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc, rawdoc};
+use mongodb::bson::{RawDocumentBuf, doc, rawdoc};
 
-use super::client::{Link, Server};
+use super::client::{Link, Server, number};
 use super::cursor;
 use super::failure::{code, code_of, failed, failing};
 use super::namespace::{BUCKETS, Namespace};
@@ -273,20 +273,11 @@ async fn size(link: &Link, namespace: &Namespace) -> Result<(u64, u64)> {
     let shards = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
     let stats = shards.unwrap_or(&none).iter().filter_map(|shard| {
         let stats = shard.as_document()?.get_document("storageStats").ok()?;
-        Some((number(stats, "size"), number(stats, "count")))
+        let told = |name: &str| stats.get(name).and_then(number).and_then(|told| u64::try_from(told).ok());
+        Some((told("size").unwrap_or_default(), told("count").unwrap_or_default()))
     });
     let (bytes, items) = stats.fold((0, 0), |(a, b), (bytes, items)| (a + bytes, b + items));
     Ok((if bytes == 0 { items * USUAL_DOCUMENT } else { bytes }, items))
-}
-
-/// A number of whichever type the server gives it.
-pub fn number(document: &Document, key: &str) -> u64 {
-    match document.get(key) {
-        Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or_default(),
-        Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or_default(),
-        Some(Bson::Double(number)) => *number as u64,
-        _ => 0,
-    }
 }
 
 /// Whether a collection is still the one that was surveyed; unknown is yes.

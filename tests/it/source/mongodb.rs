@@ -3,6 +3,7 @@ mod backup;
 mod cuts;
 mod diff;
 mod digest;
+mod documents;
 mod extjson;
 mod extract;
 mod faults;

@@ -19,7 +19,7 @@ use super::super::optime::OpTime;
 use super::bulk::LANES;
 use super::compose::{Composer, FALSE, TRUE, kind};
 use super::key::canonical;
-use super::route::{Change, Write, shown};
+use super::route::{Change, Write};
 use super::shapes::{Shape, encoded};
 use super::update::{self, Form};
 use super::wire::Wire;
@@ -171,13 +171,12 @@ impl Sent<'_> {
         let doing = format!("replaying {} on {}", write.at, write.ns);
         match write.change {
             Change::Patch(_) => {
-                let why =
-                    format!("it changes the document with _id {}, which is not there", shown(&write.id));
+                let why = format!("it changes the document with _id {}, which is not there", write.id);
                 Err(Error::new(Kind::Damaged, doing, why).hint(
                     "the backup and the log do not fit together: somebody else writes to the target, or the backup lacks documents",
                 ))
             }
-            _ => Err(failed(format!("{doing}, _id {}", shown(&write.id)), error)),
+            _ => Err(failed(format!("{doing}, _id {}", write.id), error)),
         }
     }
 

@@ -9,7 +9,7 @@ use super::super::namespace::Namespace;
 use super::super::optime::OpTime;
 use super::super::raw;
 use super::key::canonical;
-use super::route::{Change, Id, Write, shown};
+use super::route::{Change, Id, Write};
 use super::update;
 use crate::error::{Error, Kind, Result};
 
@@ -123,15 +123,13 @@ impl Folded {
         match update::applied(document, o) {
             Ok(patched) => Ok(Some(patched)),
             Err(error) if tolerant && error.kind() == Kind::Damaged => Ok(None),
-            Err(error) => {
-                Err(error.while_doing(format!("replaying {at} on {}, _id {}", self.ns, shown(&self.id))))
-            }
+            Err(error) => Err(error.while_doing(format!("replaying {at} on {}, _id {}", self.ns, self.id))),
         }
     }
 
     fn missing(&self, at: OpTime) -> Error {
         let doing = format!("replaying {at} on {}", self.ns);
-        let why = format!("it changes the document with _id {}, which is not there", shown(&self.id));
+        let why = format!("it changes the document with _id {}, which is not there", self.id);
         Error::new(Kind::Damaged, doing, why).hint(
             "the backup and the log do not fit together: somebody else writes to the target, or the backup lacks documents",
         )

@@ -1,6 +1,7 @@
 //! Decides what each entry of the log means for the target: left out, renamed, an edit of the indexes, a write or a command. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -55,6 +56,12 @@ impl Id {
     /// As an element's value.
     pub fn value(&self) -> RawValue<'_> {
         RawValue { kind: self.kind, bytes: &self.bytes }
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&raw::shown(self.value()))
     }
 }
 
@@ -565,14 +572,4 @@ fn damaged(why: &str) -> Error {
 fn unsupported(why: &str) -> Error {
     Error::new(Kind::Unsupported, "replaying the log", why)
         .hint("restore to a moment before it, or look for a tidekeeper that knows this server's version")
-}
-
-/// Of an `_id` for messages: its value in short.
-pub fn shown(id: &Id) -> String {
-    let mut out = Composer::new();
-    out.element(b"_id", id.value());
-    let bytes = out.finish();
-    let value = raw::document(&bytes).ok().and_then(|document| document.get("_id").ok().flatten());
-    let text = value.map_or_else(|| format!("of type {}", id.kind), |value| format!("{value:?}"));
-    text.chars().take(80).collect()
 }

@@ -178,6 +178,9 @@ async fn what_differs_is_named() {
         .update_one(doc! { "_id": 1 }, doc! { "$set": { "n": 8 } })
         .await
         .expect("an update");
+    let odd = db.collection::<Document>(ODD[0]);
+    odd.insert_one(doc! { "_id": 900 }).await.expect("it is inserted");
+    odd.delete_one(doc! { "_id": 2 }).await.expect("it is deleted");
     db.collection::<Document>("empty").drop_index("wild").await.expect("it is dropped");
     db.collection::<Document>("clear").drop().await.expect("it is dropped");
     let checks = target.compare(&backup, &stage.task).await.expect("it compares");
@@ -188,11 +191,21 @@ async fn what_differs_is_named() {
         "definition of shop.clear",
         "definitions",
         "index wild on shop.empty",
+        "shop.a b%c",
         "shop.cap",
         "shop.clear",
         "shop.strict",
     ];
     assert_eq!(failed, expected, "{checks:#?}");
+    for (name, words) in [
+        ("shop.strict", "missing: 1 (_id 1), taken away since"),
+        ("shop.cap", "different: 1 (_id 1), changed since"),
+        ("shop.a b%c", "missing: 1 (_id 2), taken away since, or refused; extra: 1 (_id 900), added since"),
+        ("shop.clear", "all are missing"),
+    ] {
+        let check = checks.iter().find(|check| check.name == name).expect("it failed");
+        assert!(check.found.contains(words), "{check:?}");
+    }
 }
 
 #[tokio::test]
