@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::namespace::{BUCKETS, Namespace};
+use super::namespace::Namespace;
 use super::oplog::entry::{boolean, integer, text};
 use super::raw::{self, RawValue};
 use super::replay::compose::{Composer, FALSE, TRUE, kind};
@@ -38,7 +38,7 @@ impl Catalogue {
         if is_own(spec)? {
             return Ok(());
         }
-        let spec = buildable(spec)?;
+        let spec = modern(spec)?;
         let name = name_of(&spec)?;
         let indexes = self.indexes.entry(ns.clone()).or_default();
         match place(indexes, |other| name_of(other).is_ok_and(|other| other == name)) {
@@ -49,17 +49,22 @@ impl Catalogue {
     }
 
     /// Does what one of [`COMMANDS`] says, or the `index` part of a `collMod`. What it names may be missing: then the log is behind
-    /// the data. Of a time series the log names the buckets; its indexes are known by its own name, and in its own words.
+    /// the data. Of a time series (`is_series`: one that has no other name for its buckets) the log says what its buckets have;
+    /// its indexes are known by its own name, and in its own words.
     ///
     /// # Errors
     /// `Damaged` for what cannot be read.
-    pub fn edit(&mut self, ns: &Namespace, command: &str, o: &[u8]) -> Result<()> {
+    pub fn edit(&mut self, ns: &Namespace, is_series: bool, command: &str, o: &[u8]) -> Result<()> {
         let owner = ns.series();
+        let told = |catalogue: &Catalogue, spec: &[u8]| match is_series || ns != &owner {
+            true => catalogue.told(&owner, spec),
+            false => Ok(Bytes::copy_from_slice(spec)),
+        };
         match command {
             "createIndexes" | "commitIndexBuild" => match raw::field(o, "indexes")? {
                 Some(specs) => raw::elements(specs.bytes)
-                    .try_for_each(|spec| self.add(&owner, &self.told(ns, spec?.1.bytes)?)),
-                None => self.add(&owner, &self.told(ns, &without(o, &[command])?)?),
+                    .try_for_each(|spec| self.add(&owner, &told(self, spec?.1.bytes)?)),
+                None => self.add(&owner, &told(self, &without(o, &[command])?)?),
             },
             "collMod" => match raw::field(o, "index")? {
                 Some(change) => self.modify(&owner, change.bytes),
@@ -69,17 +74,14 @@ impl Catalogue {
         }
     }
 
-    /// An index as the log tells it, in the words of its owner.
-    fn told(&self, ns: &Namespace, spec: &[u8]) -> Result<Bytes> {
-        if !ns.collection.starts_with(BUCKETS) {
-            return Ok(Bytes::copy_from_slice(spec));
-        }
+    /// An index of buckets in the words of their time series.
+    fn told(&self, series: &Namespace, spec: &[u8]) -> Result<Bytes> {
         // Where what the buckets have would not tell, the server has written down what was asked for.
         if let Some(original) = raw::field(spec, "originalSpec")? {
             return Ok(Bytes::copy_from_slice(original.bytes));
         }
         let Some(key) = raw::field(spec, "key")? else { return Ok(Bytes::copy_from_slice(spec)) };
-        let key = key_of_series(key.bytes, self.meta.get(&ns.series()))?;
+        let key = key_of_series(key.bytes, self.meta.get(series))?;
         with(spec, "key", Some(RawValue { kind: kind::DOCUMENT, bytes: &key }))
     }
 
@@ -228,9 +230,9 @@ fn is_own(spec: &[u8]) -> Result<bool> {
     Ok(clustered || raw::field(spec, "name")?.and_then(text) == Some("_id_"))
 }
 
-/// As `createIndexes` takes it: without what only servers write, and without a version that none builds any more. Old
+/// As servers of today take it: without what only servers write, and without a version that none builds any more. Old
 /// servers wrote truth values as numbers, which newer ones refuse.
-fn buildable(spec: &[u8]) -> Result<Bytes> {
+fn modern(spec: &[u8]) -> Result<Bytes> {
     let mut out = Composer::new();
     for element in raw::elements(spec) {
         let (name, value) = element?;

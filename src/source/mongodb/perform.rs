@@ -201,7 +201,7 @@ impl Performance<'_> {
         let replay = Replay { link: self.link, task: self.task, span, apply_ops: true };
         let records = records(self.from, self.facts, cut, self.task).await?;
         let replayed = replay.run(records, catalogue).await?;
-        Ok(replayed.last)
+        Ok(replayed.log.last)
     }
 
     /// Builds all indexes, and lets documents expire from then on.

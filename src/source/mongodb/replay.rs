@@ -5,19 +5,18 @@
 //! lanes. How a window is applied is for the target to say: by `applyOps` where it grants that ([`apply_ops`]), else by
 //! bulk writes ([`bulk`]). Each says what documents are to be, so what is sent twice does the same twice.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use self::bulk::Bulk;
-use self::route::{Change, Command, Router, Split, Step, Tally, Write};
+use self::route::{Change, Command, Router, Step, Tally, Write};
 use self::shapes::{Shape, Shapes};
 use self::wire::Wire;
 use super::client::Link;
 use super::indexes::Catalogue;
 use super::namespace::Namespace;
-use super::oplog::entry::Entry;
 use super::oplog::records::Records;
 use super::oplog::transactions::{Assembler, Open};
 use super::optime::OpTime;
@@ -77,22 +76,8 @@ pub struct Survey {
 /// What a replay did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Replayed {
-    /// Writes of documents.
-    pub ops: u64,
-    /// Commands, those on indexes included.
-    pub commands: u64,
-    /// Transactions.
-    pub transactions: u64,
-    /// Those of which a part only was selected.
-    pub split: Split,
-    /// Changes of users and roles, which were left out.
-    pub users: u64,
-    /// Collections of the target that the log changed: what the backup says of their contents does not hold any more.
-    pub touched: BTreeSet<Namespace>,
-    /// Transactions that were not committed up to the end: nothing of them was done.
-    pub open_transactions: Vec<Open>,
-    /// The last record that was read.
-    pub last: Option<OpTime>,
+    /// All that the log holds, which was done.
+    pub log: Survey,
     /// How many commands the target was sent.
     pub round_trips: u64,
     /// Whether it was by `applyOps`.
@@ -138,23 +123,11 @@ impl Replay<'_> {
             }
             Ok(())
         };
-        let (survey, ()) = tokio::try_join!(reading, applying)?;
-        if !survey.followed.is_empty() {
+        let (log, ()) = tokio::try_join!(reading, applying)?;
+        if !log.followed.is_empty() {
             return Err(Error::new(Kind::Internal, "replaying the log", "nobody has surveyed it before"));
         }
-        let by_apply_ops = applier.by_apply_ops;
-        Ok(Replayed {
-            ops: survey.tally.ops,
-            commands: survey.tally.commands,
-            transactions: survey.tally.transactions,
-            split: survey.tally.split,
-            users: survey.tally.users,
-            touched: survey.tally.touched,
-            open_transactions: survey.open,
-            last: survey.last,
-            round_trips: wire.trips(),
-            by_apply_ops,
-        })
+        Ok(Replayed { log, round_trips: wire.trips(), by_apply_ops: applier.by_apply_ops })
     }
 }
 
@@ -181,7 +154,7 @@ async fn read(
         last = Some(at);
         bytes += record.len() as u64;
         window.passed += record.len();
-        assembler.take(Entry::all(&record)?).await?;
+        assembler.take(record).await?;
         while let Some(unit) = assembler.next().await? {
             if unit.at <= span.apply_from {
                 continue;

@@ -24,6 +24,13 @@ pub enum Op {
     Internal,
 }
 
+impl Op {
+    /// Whether it changes a document.
+    pub fn is_write(self) -> bool {
+        matches!(self, Op::Insert | Op::Update | Op::Delete)
+    }
+}
+
 /// A session's transaction, or a write that it may retry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Transaction {
@@ -85,21 +92,26 @@ impl Entry {
         Fields::of(&raw)?.entry(&raw, Some(at))
     }
 
-    /// The entries of a record.
+    /// Cuts the first entry off what is left of a record; none: nothing is left. They are taken apart one at a time, because
+    /// apart they are several times as large, and a compatible server writes a whole transaction into one record.
     ///
     /// # Errors
     /// As [`parse`](Self::parse).
-    pub fn all(record: &Bytes) -> Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        let mut rest = record.clone();
-        while !rest.is_empty() {
-            let length = rest.first_chunk::<4>().and_then(|first| raw::length_of(*first));
-            let length = length.filter(|length| *length <= rest.len()).ok_or_else(|| {
-                Error::new(Kind::Damaged, "reading a record of the oplog", "an entry in it is cut off")
-            })?;
-            entries.push(Entry::parse(rest.split_to(length))?);
+    pub fn next(rest: &mut Bytes) -> Result<Option<Entry>> {
+        if rest.is_empty() {
+            return Ok(None);
         }
-        Ok(entries)
+        let length = rest.first_chunk::<4>().and_then(|first| raw::length_of(*first));
+        let length = length.filter(|length| *length <= rest.len()).ok_or_else(|| {
+            Error::new(Kind::Damaged, "reading a record of the oplog", "an entry in it is cut off")
+        })?;
+        Entry::parse(rest.split_to(length)).map(Some)
+    }
+
+    /// Whether it is about a time series in the words of its buckets, though under its own name: since 8.3 such an entry says
+    /// `isTimeseries`.
+    pub fn is_of_series(&self) -> bool {
+        raw::field(&self.raw, "isTimeseries").ok().flatten().and_then(boolean) == Some(true)
     }
 
     /// The database that it is in.

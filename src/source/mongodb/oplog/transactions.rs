@@ -87,6 +87,8 @@ struct Ready {
 #[allow(clippy::large_enum_variant, reason = "nearly all are the large one")]
 enum Part {
     Op(Entry),
+    /// Writes of one transaction, one after the other, as they stand in the record.
+    Listed(Bytes),
     Opened(Operations),
     Waiting(Reading),
 }
@@ -111,28 +113,50 @@ impl Assembler {
         }
     }
 
-    /// Takes the entries of the next record; [`next`](Self::next) gives what takes effect with it.
+    /// Takes the next record; [`next`](Self::next) gives what takes effect with it.
     ///
     /// # Errors
     /// `NotFound` for a commit whose operations are not in the log, `Full` if the spool has no room for what is unfinished,
-    /// `Damaged` for an `applyOps` without operations.
-    pub async fn take(&mut self, record: Vec<Entry>) -> Result<()> {
+    /// `Damaged` for what holds no entries, and for an `applyOps` without operations.
+    pub async fn take(&mut self, record: Bytes) -> Result<()> {
         let mut session: Option<Transaction> = None;
-        for entry in record {
+        // Where the writes begin that stand last in what is ready.
+        let mut listed: Option<usize> = None;
+        let mut rest = record.clone();
+        while let Some(entry) = Entry::next(&mut rest)? {
+            let (begin, end) = (record.len() - rest.len() - entry.raw.len(), record.len() - rest.len());
             // Entries of one place and one session are one transaction, written down one by one.
             let same = entry.transaction.is_some() && session == entry.transaction;
             session = entry.transaction.clone();
             let at = entry.at;
-            if let Some(ready) = self.entry(entry)? {
-                match self.ready.back_mut().filter(|_| same) {
-                    Some(last) => {
-                        last.parts.extend(ready.parts);
-                        last.is_transaction = true;
+            match self.ready.back_mut().filter(|_| same) {
+                Some(last) if entry.op.is_write() => {
+                    if listed.is_some() {
+                        last.parts.pop_back();
                     }
-                    None => self.ready.push_back(ready),
+                    let from = *listed.get_or_insert(begin);
+                    last.parts.push_back(Part::Listed(record.slice(from..end)));
+                    last.is_transaction = true;
+                }
+                _ => {
+                    listed = None;
+                    self.other(entry, same)?;
                 }
             }
             self.spill(at).await?;
+        }
+        Ok(())
+    }
+
+    /// One that is no further write of the transaction before it.
+    fn other(&mut self, entry: Entry, same: bool) -> Result<()> {
+        let Some(ready) = self.entry(entry)? else { return Ok(()) };
+        match self.ready.back_mut().filter(|_| same) {
+            Some(last) => {
+                last.parts.extend(ready.parts);
+                last.is_transaction = true;
+            }
+            None => self.ready.push_back(ready),
         }
         Ok(())
     }
@@ -282,6 +306,10 @@ impl Ready {
                         return Ok(Some(entry));
                     }
                 }
+                Some(Part::Listed(rest)) => match Entry::next(rest)? {
+                    Some(entry) => return Ok(Some(entry)),
+                    None => drop(self.parts.pop_front()),
+                },
                 Some(Part::Opened(operations)) => match operations.next()? {
                     Some(entry) => return Ok(Some(entry)),
                     None => drop(self.parts.pop_front()),

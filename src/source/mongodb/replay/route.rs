@@ -357,7 +357,7 @@ impl<'a> Router<'a> {
         if indexes::COMMANDS.contains(&name) {
             self.tally.commands += 1;
             self.tally.touched.insert(owner);
-            self.catalogue.edit(target, name, &entry.o)?;
+            self.catalogue.edit(target, entry.is_of_series(), name, &entry.o)?;
             return Ok(Taken::Steps(Vec::new()));
         }
         let act = match name {
@@ -377,7 +377,7 @@ impl<'a> Router<'a> {
                 Act::Modify(owner, convert)
             }
             _ => {
-                self.catalogue.edit(target, name, &entry.o)?;
+                self.catalogue.edit(target, entry.is_of_series(), name, &entry.o)?;
                 self.expiry(&owner, &entry.o)?;
                 let options = renamed(&entry.o, name, &owner.collection, &["index", "expireAfterSeconds"])?;
                 if raw::elements(&options).count() == 1 {

@@ -75,8 +75,13 @@ pub fn assembler(known_from: OpTime) -> Assembler {
     Assembler::new(known_from, &spool)
 }
 
+/// The entries of a record.
+pub fn entries(mut record: Bytes) -> Result<Vec<Entry>> {
+    std::iter::from_fn(|| Entry::next(&mut record).transpose()).collect()
+}
+
 /// What takes effect with a record.
-pub async fn units(assembler: &mut Assembler, record: Vec<Entry>) -> Result<Vec<Unit>> {
+pub async fn units(assembler: &mut Assembler, record: Bytes) -> Result<Vec<Unit>> {
     assembler.take(record).await?;
     let mut units = Vec::new();
     while let Some(unit) = assembler.next().await? {

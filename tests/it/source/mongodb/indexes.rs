@@ -24,7 +24,7 @@ fn specs(catalogue: &Catalogue, name: &str) -> Vec<Document> {
 
 fn edit(catalogue: &mut Catalogue, name: &str, o: Document) -> Result<()> {
     let command = o.keys().next().expect("a command").clone();
-    catalogue.edit(&ns(name), &command, &bytes(&o))
+    catalogue.edit(&ns(name), false, &command, &bytes(&o))
 }
 
 fn index(name: &str) -> Document {

@@ -4,7 +4,7 @@ use mongodb::bson::{Binary, Bson, DateTime, Document, Timestamp, doc};
 use tidekeeper::error::Kind;
 use tidekeeper::source::mongodb::oplog::entry::{Entry, Op, Transaction, record_length};
 
-use super::ground::{at, bytes, entry};
+use super::ground::{at, bytes, entries, entry};
 
 fn uuid(byte: u8) -> Bson {
     Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: vec![byte; 16] })
@@ -82,7 +82,7 @@ fn what_is_no_entry_is_damage() {
         assert!(error.to_string().contains(why), "{error}");
     }
     let whole = entry(1, doc! { "op": "n", "o": { "msg": "periodic noop" } });
-    let cut = Entry::all(&whole.slice(..whole.len() - 1)).expect_err("it is cut off");
+    let cut = entries(whole.slice(..whole.len() - 1)).expect_err("it is cut off");
     assert_eq!(cut.kind(), Kind::Damaged);
 }
 
@@ -100,6 +100,6 @@ fn a_record_is_the_run_of_one_ts() {
     assert_eq!(record_length(&all[one.len()..one.len() + pair.len() + 3]), None, "nor here");
     assert_eq!(record_length(b"no bson at all"), None);
     let ops: Vec<Op> =
-        Entry::all(&Bytes::from(pair)).expect("a record").into_iter().map(|entry| entry.op).collect();
+        entries(Bytes::from(pair)).expect("a record").into_iter().map(|entry| entry.op).collect();
     assert_eq!(ops, [Op::Insert, Op::Delete]);
 }

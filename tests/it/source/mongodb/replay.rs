@@ -85,7 +85,7 @@ async fn every_prefix_of_a_history_is_the_state_of_its_time() {
     let mut scene = Scene::new(&log).await;
     for (at, expected) in &states {
         let done = scene.anew(*at).await;
-        assert_eq!(done.last, Some(*at));
+        assert_eq!(done.log.last, Some(*at));
         assert!(!done.by_apply_ops, "this server has no applyOps");
         assert_same(&state(&scene.client).await, expected, &format!("at {at}"));
     }
@@ -137,7 +137,11 @@ async fn a_selection_is_taken_under_other_names() {
         None => assert!(!found.contains_key("nine.z")),
     }
     assert!(found.keys().all(|name| name == "nine.z"), "{:?}", found.keys());
-    assert!(done.touched.iter().all(|ns| ns.to_string() == "nine.z"), "{:?}", done.touched);
+    assert!(
+        done.log.tally.touched.iter().all(|ns| ns.to_string() == "nine.z"),
+        "{:?}",
+        done.log.tally.touched
+    );
     // What would be done is what was done.
     let bench = Bench::new();
     let span = Span {
@@ -148,7 +152,7 @@ async fn a_selection_is_taken_under_other_names() {
     };
     let records = Records::given(vec![scene.log.clone()], &bench.task);
     let planned = survey(span, records, &mut Catalogue::default()).await.expect("a survey");
-    assert_eq!((planned.tally.ops, planned.tally.split), (done.ops, done.split));
+    assert_eq!((planned.tally.ops, planned.tally.split), (done.log.tally.ops, done.log.tally.split));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,8 +204,8 @@ async fn many_operations_take_few_round_trips() {
     scene.anew(early).await;
     // Of these none is brought along by the log: they are read from the target.
     let done = scene.replay(early, end(&log), early).await.expect("it is replayed");
-    assert_eq!(done.ops, 5000);
-    assert!(done.round_trips * 100 <= done.ops, "{} round trips", done.round_trips);
+    assert_eq!(done.log.tally.ops, 5000);
+    assert!(done.round_trips * 100 <= done.log.tally.ops, "{} round trips", done.round_trips);
     assert_same(&state(&scene.client).await, &state(&client).await, "at the end");
 }
 

@@ -5,7 +5,6 @@ use mongodb::bson::{Document, RawDocumentBuf, Timestamp, doc};
 use tidekeeper::error::{Kind, Result};
 use tidekeeper::source::mongodb::indexes::Catalogue;
 use tidekeeper::source::mongodb::namespace::Namespace;
-use tidekeeper::source::mongodb::oplog::entry::Entry;
 use tidekeeper::source::mongodb::optime::OpTime;
 use tidekeeper::source::mongodb::replay::apply_ops::{compose, understands};
 use tidekeeper::source::mongodb::replay::route::{Act, Change, Router, Step, Tally, Write};
@@ -75,7 +74,7 @@ fn route_onto(
     let mut steps = Vec::new();
     for (n, mut entry) in entries.into_iter().enumerate() {
         entry.extend(doc! { "ts": Timestamp { time: n as u32 + 1, increment: 1 }, "t": 1_i64, "v": 2_i64 });
-        for unit in block_on(units(&mut assembler, vec![Entry::parse(bytes(&entry))?]))? {
+        for unit in block_on(units(&mut assembler, bytes(&entry)))? {
             steps.extend(router.route(&unit)?);
         }
     }
@@ -149,6 +148,38 @@ fn a_time_series_is_made_by_its_own_name_and_expires_last() {
     assert_eq!(found, expected);
     assert!(routed.catalogue.of(&ns("db.system.buckets.ts")).is_empty());
     assert_eq!(routed.writes().len(), 1);
+}
+
+/// As 8.3 writes them down.
+#[test]
+fn a_time_series_without_a_view_has_indexes_in_the_words_of_its_buckets() {
+    let of_series = |o: Document| {
+        let mut entry = command("db", o);
+        entry.insert("isTimeseries", true);
+        entry
+    };
+    let options = doc! { "timeField": "t", "metaField": "m" };
+    let index = |key: Document, name: &str| doc! { "v": 2, "key": key, "name": name };
+    let (by_meta, by_time) = (
+        doc! { "meta": 1, "control.min.t": 1, "control.max.t": 1 },
+        doc! { "control.max.t": -1, "control.min.t": -1 },
+    );
+    let mut made = doc! { "createIndexes": "ts" };
+    made.extend(index(by_meta, "m_1_t_1"));
+    let routed = route(vec![
+        of_series(doc! { "create": "ts", "timeseries": options.clone() }),
+        of_series(made.clone()),
+        of_series(doc! { "commitIndexBuild": "ts", "indexes": [index(by_time, "t_-1")] }),
+        // A server of another make has none of this: its keys are as they were asked for.
+        command("db", doc! { "create": "plain", "timeseries": options }),
+        command("db", doc! { "createIndexes": "plain", "indexes": [index(doc! { "meta": 1 }, "meta")] }),
+    ]);
+    let found = |name: &str| -> Vec<Document> {
+        routed.catalogue.of(&ns(name)).iter().map(|spec| document(spec)).collect()
+    };
+    let expected = [index(doc! { "m": 1, "t": 1 }, "m_1_t_1"), index(doc! { "t": -1 }, "t_-1")];
+    assert_eq!(found("db.ts"), expected);
+    assert_eq!(found("db.plain"), [index(doc! { "meta": 1 }, "meta")]);
 }
 
 #[test]

@@ -4,11 +4,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use mongodb::bson::{Document, doc};
 use tidekeeper::error::Result;
-use tidekeeper::source::mongodb::oplog::entry::Entry;
 use tidekeeper::source::mongodb::oplog::tail::{Lost, Opened, Tail, newest, oldest, open_since};
 use tidekeeper::source::mongodb::optime::OpTime;
 
-use super::ground::{Ground, assembler, assert_same, insert, log, transaction, units};
+use super::ground::{Ground, assembler, assert_same, entries, insert, log, transaction, units};
 use crate::harness::mongodb::MongoServer;
 use crate::harness::{wait_for, within};
 
@@ -53,8 +52,8 @@ async fn begins_with_the_record_itself_and_follows_what_is_written() {
     assert_same(&plain, &log(&server, from, head).await);
 
     // The transaction is one record, and one unit.
-    let last = Entry::all(&records.last().expect("some").1).expect("entries");
-    assert_eq!(last.len(), 3);
+    let last = records.pop().expect("some").1;
+    assert_eq!(entries(last.clone()).expect("entries").len(), 3);
     let units = units(&mut assembler(OpTime::ZERO), last).await.expect("a unit");
     assert_eq!((units.len(), units[0].ops.len(), units[0].is_transaction), (1, 3, true));
     tail.prove().await.expect("nothing was overwritten");

@@ -37,7 +37,7 @@ fn command(increment: u32, session: u8, number: i64, previous: u32, o: Document)
 }
 
 fn take(assembler: &mut Assembler, raw: Bytes) -> Result<Vec<Unit>> {
-    block_on(units(assembler, Entry::all(&raw)?))
+    block_on(units(assembler, raw))
 }
 
 /// Where, whether whole, and which ids.
@@ -75,6 +75,33 @@ fn a_retryable_write_is_no_transaction() {
         let units = take(&mut assembler, entry(increment, write)).expect("a unit");
         assert_eq!(brief(units), [(increment, false, vec![5])]);
     }
+}
+
+#[test]
+fn one_that_is_written_down_entry_by_entry_is_one_unit() {
+    let by = |session: u8, more: Document| {
+        let mut whole = doc! { "lsid": lsid(session), "txnNumber": 3_i64 };
+        whole.extend(more);
+        entry(1, whole)
+    };
+    let write = |session, id: i32| by(session, doc! { "op": "i", "o": { "_id": id } });
+    let record = [
+        entry(1, doc! { "op": "i", "o": { "_id": 1 } }),
+        write(1, 2),
+        write(1, 3),
+        by(1, doc! { "op": "n", "o": {} }),
+        write(1, 4),
+        by(1, doc! { "op": "c", "ns": "shop.$cmd", "o": { "create": "x", "_id": 5 } }),
+        write(1, 6),
+        write(1, 7),
+        write(2, 8),
+        write(2, 9),
+        entry(1, doc! { "op": "i", "o": { "_id": 10 } }),
+    ];
+    let units = take(&mut assembler(OpTime::ZERO), record.concat().into()).expect("units");
+    let expected =
+        [(1, false, vec![1]), (1, true, vec![2, 3, 4, 5, 6, 7]), (1, true, vec![8, 9]), (1, false, vec![10])];
+    assert_eq!(brief(units), expected);
 }
 
 #[test]
