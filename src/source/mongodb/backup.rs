@@ -34,7 +34,7 @@ const SURVEYS: usize = 3;
 
 /// What is known of the log before anything is read.
 #[derive(Clone, Copy, Debug)]
-struct Log {
+struct Start {
     /// The newest entry before the first collection was looked at.
     newest: OpTime,
     /// What is written down begins here: with the oldest transaction in progress, or with `newest`.
@@ -44,13 +44,13 @@ struct Log {
 /// What is read, and at which moment.
 struct Chosen {
     survey: Survey,
-    log: Option<Log>,
+    log: Option<Start>,
     snapshot: Option<OpTime>,
 }
 
 impl Chosen {
     /// What is dumped holds all up to here.
-    fn apply_from(&self, log: Log) -> OpTime {
+    fn apply_from(&self, log: Start) -> OpTime {
         self.snapshot.unwrap_or(log.newest)
     }
 }
@@ -118,14 +118,14 @@ async fn settle(
 }
 
 /// Where the log stands. A standalone server keeps none, and a router shows none.
-async fn log(link: &Link, server: &Server, task: &Task) -> Result<(Option<Log>, Option<Omission>)> {
+async fn log(link: &Link, server: &Server, task: &Task) -> Result<(Option<Start>, Option<Omission>)> {
     if server.set.is_none() {
         return Ok((None, None));
     }
     let asked = async {
         let Some((newest, _)) = tail::newest(link, task).await? else { return Ok(None) };
         let open_since = tail::open_since(link, task).await?;
-        Ok(Some(Log { newest, from: record::begin(link, newest, open_since, task).await? }))
+        Ok(Some(Start { newest, from: record::begin(link, newest, open_since, task).await? }))
     };
     match asked.await {
         Ok(log) => Ok((log, None)),

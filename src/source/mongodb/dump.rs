@@ -107,7 +107,7 @@ struct Sink {
 
 /// Where a reader is in its range.
 #[derive(Default)]
-struct Place {
+struct Reached {
     behind: Option<Behind>,
     documents: u64,
     failures: u32,
@@ -179,7 +179,7 @@ impl Dump<'_> {
         let large = job.into.data.average().is_some_and(|average| average >= LARGE);
         let room = self.room.acquire_many(if large { ROOM_LARGE } else { ROOM_USUAL }).await;
         let _room = room.expect("the semaphore is never closed");
-        let mut place = Place::default();
+        let mut place = Reached::default();
         loop {
             let concern = self.concern_for(&job.into.collection);
             match self.drain(job, &mut place, concern).await? {
@@ -194,7 +194,12 @@ impl Dump<'_> {
     }
 
     /// One cursor, as far as it gets. The inner error is the server's.
-    async fn drain(&self, job: &Job, place: &mut Place, concern: Concern) -> Result<Result<(), DriverError>> {
+    async fn drain(
+        &self,
+        job: &Job,
+        place: &mut Reached,
+        concern: Concern,
+    ) -> Result<Result<(), DriverError>> {
         let data = &job.into.data;
         let size = batch_size(data);
         let find = ranges::find(data, &job.range, place.behind.as_ref(), concern, size);
@@ -212,7 +217,7 @@ impl Dump<'_> {
         }
     }
 
-    async fn deliver(&self, into: &Sink, place: &mut Place, batch: Batch) -> Result<()> {
+    async fn deliver(&self, into: &Sink, place: &mut Reached, batch: Batch) -> Result<()> {
         let weighed = codec::start(batch.bytes(), move || {
             let (mut tally, mut last) = (Tally::default(), None);
             for document in batch.documents()? {
@@ -274,7 +279,7 @@ impl Dump<'_> {
     async fn survive(
         &self,
         job: &Job,
-        place: &mut Place,
+        place: &mut Reached,
         concern: Concern,
         error: DriverError,
     ) -> Result<()> {

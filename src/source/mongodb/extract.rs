@@ -94,7 +94,7 @@ fn replay(manifest: &Manifest) -> (&'static str, &'static str) {
 
 /// Where everything is that an archive has; by database and stem.
 #[derive(Debug, Default)]
-struct Survey<'a> {
+struct Layout<'a> {
     collections: BTreeMap<(&'a str, &'a str), Files<'a>>,
     /// The documents of time series: the metadata is that of the series.
     buckets: BTreeMap<(&'a str, &'a str), &'a Artifact>,
@@ -111,16 +111,16 @@ struct Files<'a> {
 /// The files of one database and stem.
 type Located<'a> = ((&'a str, &'a str), Files<'a>);
 
-impl<'a> Survey<'a> {
+impl<'a> Layout<'a> {
     fn of(manifest: &'a Manifest) -> Result<Self> {
-        let mut survey = Survey::default();
+        let mut layout = Layout::default();
         for artifact in native(manifest) {
-            survey.take(artifact)?;
+            layout.take(artifact)?;
         }
         let is_bucket = |stem: &str, files: &Files| files.metadata.is_none() && stem.starts_with(BUCKETS);
-        let buckets = survey.collections.extract_if(.., |(_, stem), files| is_bucket(stem, files));
-        survey.buckets = buckets.filter_map(|(key, files)| Some((key, files.data?))).collect();
-        Ok(survey)
+        let buckets = layout.collections.extract_if(.., |(_, stem), files| is_bucket(stem, files));
+        layout.buckets = buckets.filter_map(|(key, files)| Some((key, files.data?))).collect();
+        Ok(layout)
     }
 
     fn take(&mut self, artifact: &'a Artifact) -> Result<()> {
@@ -195,10 +195,10 @@ async fn write_archive(
     task: &Task,
 ) -> Result<Vec<Extracted>> {
     let version = server_version(&from.manifest)?;
-    let survey = Survey::of(&from.manifest)?;
+    let layout = Layout::of(&from.manifest)?;
     task.progress.set_total(native(&from.manifest).map(|artifact| artifact.plain.bytes).sum());
     let mut archive = ArchiveWriter::begin(out, version, &from.manifest.tool).await?;
-    let blocks = announce(from, &survey, &mut archive, task).await?;
+    let blocks = announce(from, &layout, &mut archive, task).await?;
     for (namespace, data) in blocks {
         let name = data.map_or_else(|| namespace.to_string(), |artifact| artifact.name.clone());
         let copied = copy(from, namespace, data, &mut archive, task).await;
@@ -214,20 +214,20 @@ async fn write_archive(
 /// Writes the prelude; tells in which order which documents come.
 async fn announce<'a>(
     from: &'a BackupReader,
-    survey: &Survey<'a>,
+    layout: &Layout<'a>,
     archive: &mut ArchiveWriter<'_>,
     task: &Task,
 ) -> Result<Vec<(Namespace, Option<&'a Artifact>)>> {
     let mut blocks = Vec::new();
-    let ordered = survey.ordered();
-    let read = |n: usize| describe(from, survey, ordered[n], task);
+    let ordered = layout.ordered();
+    let read = |n: usize| describe(from, layout, ordered[n], task);
     let mut entries = stream::iter(0..ordered.len()).map(read).buffered(METADATA_IN_FLIGHT);
     while let Some(entry) = entries.try_next().await? {
         archive.announce(&entry.namespace, &entry.metadata, &entry.kind).await?;
         blocks.push((entry.block, entry.data));
     }
-    survey.all_are_in(&blocks)?;
-    if let Some(oplog) = survey.oplog {
+    layout.all_are_in(&blocks)?;
+    if let Some(oplog) = layout.oplog {
         let namespace = Namespace::new("", "oplog");
         archive.announce(&namespace, "", "").await?;
         blocks.push((namespace, Some(oplog)));
@@ -238,7 +238,7 @@ async fn announce<'a>(
 
 async fn describe<'a>(
     from: &BackupReader,
-    survey: &Survey<'a>,
+    layout: &Layout<'a>,
     ((db, stem), files): Located<'a>,
     task: &Task,
 ) -> Result<Entry<'a>> {
@@ -264,7 +264,7 @@ async fn describe<'a>(
     };
     if entry.kind == TIME_SERIES && entry.data.is_none() {
         entry.block.collection.insert_str(0, BUCKETS);
-        entry.data = survey.buckets.get(&(db, file_name(&entry.block.collection).as_str())).copied();
+        entry.data = layout.buckets.get(&(db, file_name(&entry.block.collection).as_str())).copied();
     }
     Ok(entry)
 }

@@ -87,7 +87,7 @@ struct Log<'a> {
 }
 
 /// Where a new timeline begins.
-enum Place {
+enum Begin {
     /// At the newest record.
     Newest,
     /// As early as the log reaches, without what may be overwritten at any moment: a backup made meanwhile goes on from there.
@@ -117,7 +117,7 @@ impl Log<'_> {
         let reach = out.resume().await?;
         let (place, why) = match (lost, reach) {
             (Some(lost), _) => (place_after(&lost), lost.to_string()),
-            (None, None) => (Place::Newest, self.why_another(out).await?),
+            (None, None) => (Begin::Newest, self.why_another(out).await?),
             (None, Some(reach)) => match self.resume(reach, out).await? {
                 Ok(tail) => return Ok(tail),
                 Err(instead) => instead,
@@ -143,12 +143,12 @@ impl Log<'_> {
         &self,
         reach: Reach,
         out: &mut TimelineWriter<'_>,
-    ) -> Result<Result<Tail, (Place, String)>> {
+    ) -> Result<Result<Tail, (Begin, String)>> {
         let at = OpTime::from(reach.to);
         if reach.origin.identity != self.identity {
             let (now, before) = (&self.identity, &reach.origin.identity);
             let why = format!("another replica set: {now} instead of {before} (or another name for it)");
-            return Ok(Err((Place::Newest, why)));
+            return Ok(Err((Begin::Newest, why)));
         }
         let lost = match Tail::open(&self.link, at, self.task).await? {
             Opened::Here(mut tail) => {
@@ -170,13 +170,13 @@ impl Log<'_> {
     }
 
     /// Begins a timeline at a record that is there: the log is open before the vault is told.
-    async fn begin(&self, mut place: Place, why: String, out: &mut TimelineWriter<'_>) -> Result<Tail> {
+    async fn begin(&self, mut place: Begin, why: String, out: &mut TimelineWriter<'_>) -> Result<Tail> {
         for _ in 0..TRIES {
             self.task.checkpoint()?;
             let Some((head, _)) = newest(&self.link, self.task).await? else { break };
             let at = match place {
-                Place::Newest => head,
-                Place::Earliest => self.early(head).await?,
+                Begin::Newest => head,
+                Begin::Earliest => self.early(head).await?,
             };
             if let Opened::Here(mut tail) = Tail::open(&self.link, at, self.task).await? {
                 let record = tail.first().await?;
@@ -184,7 +184,7 @@ impl Log<'_> {
                 out.begin(Beginning { identity, record, at: at.position(), why }).await?;
                 return Ok(tail);
             }
-            place = Place::Newest;
+            place = Begin::Newest;
         }
         Err(Error::new(Kind::Unready, DOING, "the oplog is empty, or moves on faster than it can be opened"))
     }
@@ -198,10 +198,10 @@ impl Log<'_> {
     }
 }
 
-fn place_after(lost: &Lost) -> Place {
+fn place_after(lost: &Lost) -> Begin {
     match lost {
-        Lost::RolledOver { .. } => Place::Earliest,
-        _ => Place::Newest,
+        Lost::RolledOver { .. } => Begin::Earliest,
+        _ => Begin::Newest,
     }
 }
 
