@@ -10,7 +10,7 @@ use mongodb::{Client, Database};
 use super::config::Settings;
 use super::failure::{code, code_of, failed, failing};
 use super::hosts::Hosts;
-use crate::clock::{SharedClock, within};
+use crate::clock::{SharedClock, aloud, within};
 use crate::error::{Error, Kind, Result};
 use crate::source::Identity;
 
@@ -100,12 +100,17 @@ impl Link {
     /// Sends a small command whose refusal means something to the caller.
     ///
     /// # Errors
-    /// `Timeout` after 30 s.
+    /// `Timeout` after 30 s. Who waits longer than a while is told why.
     pub async fn attempt(&self, db: &str, command: Document) -> Result<Result<Document, DriverError>> {
         let doing = self.doing(&command);
         let database = self.database(db);
         let sent = database.run_command(command);
         let sent = async { Ok(sent.await.map_err(|error| self.explain(error))) };
+        let tell = || {
+            let why = self.hosts.why();
+            tracing::warn!(server = %self.endpoint, why, "waiting for the server");
+        };
+        let sent = aloud(&*self.clock, sent, tell);
         let late = || Err(Error::new(Kind::Timeout, doing, format!("no answer within {CALL_LIMIT:?}")));
         within(&*self.clock, CALL_LIMIT, sent, late).await
     }

@@ -100,6 +100,14 @@ impl Hosts {
         self.heard.lock().expect("no holder panics").insert(address.to_string(), heard);
     }
 
+    /// What is wrong with each of them, for who waits.
+    pub fn why(&self) -> String {
+        let heard = self.heard.lock().expect("no holder panics");
+        let hosts: Vec<String> =
+            heard.iter().map(|(host, heard)| judge(&self.sought, host, heard).1).collect();
+        hosts.join(", ")
+    }
+
     /// Puts in place of the driver's word that no server will do, what is wrong with each. Other errors stay as they are.
     pub fn explain(&self, error: DriverError) -> DriverError {
         match &*error.kind {
@@ -181,7 +189,7 @@ fn of_hello(sought: &Sought, hello: &Document) -> (Fault, String) {
         _ => {}
     }
     let role = match () {
-        () if is("isWritablePrimary") || is("ismaster") => "was away, and is back",
+        () if is("isWritablePrimary") || is("ismaster") => "answers by now",
         () if is("secondary") => "is a secondary",
         () if is("arbiterOnly") => "is an arbiter",
         () => "is starting or recovering",
