@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::blueprint::{Blueprint, Shape};
-use super::collections::{buildable, is_id_index};
+use super::collections::{Listed, buildable, is_id_index};
 use super::facts::Facts;
 use super::namespace::{Namespace, is_own};
 use super::optime::OpTime;
@@ -60,10 +60,11 @@ impl Spec {
 
     /// What the target holds that would be lost or changed: collections by their own ids, where the server tells them.
     pub fn at_stake(&self, estate: &Estate) -> Vec<String> {
-        let dropped = estate.in_the_way.iter().filter(|_| self.drop).map(|(namespace, id)| match id {
-            Some(id) => format!("{namespace}, id {id}"),
-            None => namespace.to_string(),
-        });
+        let dropped =
+            estate.in_the_way.iter().filter(|_| self.drop).map(|(namespace, listed)| match &listed.id {
+                Some(id) => format!("{namespace}, id {id}"),
+                None => namespace.to_string(),
+            });
         let people = (self.users && estate.has_people).then(|| "users or roles".to_owned());
         dropped.chain(people).collect()
     }
@@ -153,7 +154,7 @@ pub fn actions(
     wanted: &[Wanted<'_>],
     log: &Survey,
     spec: &Spec,
-    in_the_way: &BTreeMap<Namespace, Option<String>>,
+    in_the_way: &BTreeMap<Namespace, Listed>,
 ) -> Vec<Action> {
     let lines = lines(wanted, log);
     let verb = |line: &Line| match spec.drop && in_the_way.contains_key(&line.target) {
@@ -262,11 +263,11 @@ fn groups(lines: &[Line], verb: impl Fn(&Line) -> &'static str) -> Vec<Action> {
 
 /// What the target holds now of what stands in the way.
 pub fn live(spec: &Spec, estate: &Estate) -> Vec<String> {
-    let mut lines: Vec<String> = estate
-        .counted
-        .iter()
-        .map(|(namespace, count)| format!("{namespace}: {}", counted(*count, "document")))
-        .collect();
+    let held = |(namespace, count): &(Namespace, Option<u64>)| match count {
+        Some(count) => format!("{namespace}: {}", counted(*count, "document")),
+        None => format!("{namespace}: a view"),
+    };
+    let mut lines: Vec<String> = estate.counted.iter().map(held).collect();
     let more = estate.in_the_way.len().saturating_sub(lines.len());
     if more > 0 {
         lines.push(format!("and {more} more of these collections"));

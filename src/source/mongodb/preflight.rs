@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mongodb::bson::{Bson, Document, doc};
 
 use super::client::{Link, Server};
-use super::collections;
+use super::collections::{self, Listed};
 use super::facts::Facts;
 use super::failure::{code, code_of};
 use super::namespace::{Namespace, is_own};
@@ -41,10 +41,10 @@ pub struct Estate {
     pub server: Server,
     /// Which system.
     pub identity: Identity,
-    /// Its collections that the restore would write to, and their ids, where it tells them.
-    pub in_the_way: BTreeMap<Namespace, Option<String>>,
-    /// How many documents the first of them hold.
-    pub counted: Vec<(Namespace, u64)>,
+    /// Its collections that the restore would write to.
+    pub in_the_way: BTreeMap<Namespace, Listed>,
+    /// How many documents the first of them hold; a view holds none itself.
+    pub counted: Vec<(Namespace, Option<u64>)>,
     /// Its collections that stay although all under such names is to be replaced: the source had none of these names.
     pub staying: BTreeSet<Namespace>,
     /// Whether it has users or roles of its own; also if it does not tell.
@@ -109,13 +109,13 @@ impl Estate {
             for (collection, listed) in listed {
                 let found = Namespace::new(&*db, collection);
                 if reach.0.contains(&found) {
-                    in_the_way.insert(found, listed.id);
+                    in_the_way.insert(found, listed);
                 } else if beyond.takes(&found) {
                     staying.insert(found);
                 }
             }
         }
-        let counted = count(link, in_the_way.keys().take(COUNTED)).await?;
+        let counted = count(link, in_the_way.iter().take(COUNTED)).await?;
         let identity = server.identity(link, name);
         let (rights, disk, has_people) = (rights(link).await?, disk(link).await?, has_people(link).await?);
         Ok(Estate { server, identity, in_the_way, counted, staying, has_people, rights, disk })
@@ -123,13 +123,20 @@ impl Estate {
 }
 
 /// How many documents these hold, where that is told.
-async fn count(link: &Link, of: impl Iterator<Item = &Namespace>) -> Result<Vec<(Namespace, u64)>> {
+async fn count(
+    link: &Link,
+    of: impl Iterator<Item = (&Namespace, &Listed)>,
+) -> Result<Vec<(Namespace, Option<u64>)>> {
     let mut counted = Vec::new();
-    for namespace in of {
+    for (namespace, listed) in of {
+        if listed.kind == "view" {
+            counted.push((namespace.clone(), None));
+            continue;
+        }
         let command = doc! { "count": &namespace.collection };
         if let Ok(reply) = link.attempt(&namespace.db, command).await? {
             let count = reply.get("n").and_then(number).and_then(|count| u64::try_from(count).ok());
-            counted.push((namespace.clone(), count.unwrap_or_default()));
+            counted.push((namespace.clone(), Some(count.unwrap_or_default())));
         }
     }
     Ok(counted)
