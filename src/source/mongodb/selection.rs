@@ -148,7 +148,7 @@ impl Selection {
     /// Which of the names that were typed mean none of these: a typing error would else restore less than was wanted, without a
     /// word.
     pub fn idle<'a>(&self, sources: impl Iterator<Item = &'a Namespace> + Clone) -> Vec<Idle> {
-        let is_there = |means: &dyn Fn(&Namespace) -> bool| sources.clone().any(|source| means(source));
+        let is_there = |means: &dyn Fn(&Namespace) -> bool| sources.clone().any(means);
         let patterns = self.include.iter().filter(|pattern| !is_there(&|source| pattern.takes(source)));
         let patterns = patterns.map(|pattern| Idle { what: What::Include, name: pattern.text() });
         // What is left out is renamed to nothing, too.
