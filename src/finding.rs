@@ -21,11 +21,18 @@ pub enum Severity {
     Ok,
     /// Works, at a cost.
     Warning,
+    /// In a plan: is not done unless somebody says that it may be; the advice says how.
+    Refused,
     /// Does not work. In a plan: the plan cannot be executed.
     Error,
 }
 
 impl Finding {
+    /// Whether a plan that holds it cannot be executed.
+    pub fn forbids(&self) -> bool {
+        self.severity >= Severity::Refused
+    }
+
     /// All is well with `what`.
     pub fn ok(what: impl Into<String>) -> Self {
         Finding { severity: Severity::Ok, what: what.into(), advice: String::new() }
@@ -34,6 +41,11 @@ impl Finding {
     /// `what` works, at a cost; `advice` names it.
     pub fn warning(what: impl Into<String>, advice: impl Into<String>) -> Self {
         Finding { severity: Severity::Warning, what: what.into(), advice: advice.into() }
+    }
+
+    /// `what` is not done unless somebody says that it may be; `advice` says how.
+    pub fn refused(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Finding { severity: Severity::Refused, what: what.into(), advice: advice.into() }
     }
 
     /// `what` does not work; `advice` says what to do.

@@ -21,3 +21,4 @@ pub mod clock;
 pub mod error;
 pub mod finding;
 pub mod telemetry;
+pub mod words;

@@ -9,7 +9,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::io::AsyncWrite;
 
 use crate::config::SourceName;
@@ -18,7 +18,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
 use crate::vault::layout::log::Position;
-use crate::vault::manifest::Omission;
+use crate::vault::manifest::{Manifest, Omission};
 use crate::vault::reader::BackupReader;
 use crate::vault::timeline::Framing;
 use crate::vault::timeline::writer::{Bounds, TimelineWriter};
@@ -237,14 +237,19 @@ pub struct RestorePlan {
     pub backup: BackupRef,
     /// Up to which moment; none: the backup's own.
     pub at: Option<Timestamp>,
+    /// The moment that the target shows afterwards, in words.
+    #[serde(default)]
+    pub as_of: String,
     /// Into which system.
     pub target: Identity,
     /// In this order.
     pub actions: Vec<Action>,
-    /// What was looked at; with an `error` among them the plan cannot be executed.
+    /// What was looked at; with one among them that forbids it, the plan cannot be executed.
     pub findings: Vec<Finding>,
-    /// Whether the target holds something that would be lost or changed: then the hash is needed as confirmation.
-    pub destructive: bool,
+    /// What the target holds that would be lost or changed, by names that nothing else of its system will ever have, where it
+    /// gives such names: with any, the hash is needed as confirmation.
+    #[serde(default)]
+    pub at_stake: Vec<String>,
     /// Counts and sizes as they were at the moment of planning; not part of the hash.
     pub live: Vec<String>,
     /// What the target needs to know to execute it.
@@ -252,16 +257,60 @@ pub struct RestorePlan {
 }
 
 impl RestorePlan {
-    /// What `--confirm` takes: covers backup, moment, target and actions; never live counts.
+    /// What `--confirm` takes: covers backup, moment, target, actions, and what is at stake; never live counts.
+    ///
+    /// A confirmation says which things may go, not how much is in them: who confirms that a collection goes knows that
+    /// somebody may write to it until then, and on a target that is written to, a hash of counts would be stale before it is
+    /// typed, so that nothing could be confirmed. What is there only since is another thing, and nobody has said that it may go.
     pub fn hash(&self) -> String {
-        let covered = serde_json::json!([self.backup, self.at, self.target.id, self.actions, self.spec]);
+        let covered = json!([self.backup, self.at, self.target.id, self.actions, self.spec, self.at_stake]);
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, covered.to_string().as_bytes());
         hex::encode(&digest.as_ref()[..8])
     }
 
+    /// Whether something would be lost or changed.
+    pub fn is_destructive(&self) -> bool {
+        !self.at_stake.is_empty()
+    }
+
+    /// What is at stake now, and was not when the plan was made.
+    pub fn newly_at_stake(&self, now: Vec<String>) -> Vec<String> {
+        now.into_iter().filter(|one| !self.at_stake.contains(one)).collect()
+    }
+
     /// The findings that forbid its execution.
     pub fn blockers(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| finding.severity == Severity::Error)
+        self.findings.iter().filter(|finding| finding.forbids())
+    }
+
+    /// As people and scripts get it: whether it is destructive, and the hash, unless there is nothing that could be confirmed.
+    pub fn document(&self) -> Value {
+        let mut document = json!(self);
+        document["destructive"] = json!(self.is_destructive());
+        if self.blockers().next().is_none() {
+            document["hash"] = json!(self.hash());
+        }
+        document
+    }
+}
+
+/// What kind of failure it is that a plan with these findings is not executed: a refusal, where nothing but somebody's word is
+/// missing.
+pub fn kind_of_blockers<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> ErrorKind {
+    let mut blockers = findings.into_iter().filter(|finding| finding.forbids());
+    match blockers.all(|blocker| blocker.severity == Severity::Refused) {
+        true => ErrorKind::Refused,
+        false => ErrorKind::Unsupported,
+    }
+}
+
+/// The moment that a backup is of, in words.
+pub fn moment_in_words(manifest: &Manifest) -> String {
+    let Some(consistency) = &manifest.consistency else { return "an unknown moment".to_owned() };
+    match (consistency.at, consistency.from, consistency.to) {
+        (Some(at), ..) => at.to_string(),
+        (None, Some(from), Some(to)) => format!("moments from {from} to {to}"),
+        _ => "an unknown moment".to_owned(),
     }
 }
 

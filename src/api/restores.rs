@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use super::Api;
 use super::input::{Body, IdempotencyKey};
@@ -15,8 +14,8 @@ use crate::app::RestoreWish;
 /// How long planning may take: it reads and checks the whole backup.
 const PLANNING: Duration = Duration::from_secs(15 * 60);
 
-/// `POST /v1/restores`. Without `confirm`: 200 with the plan and its `hash`, and nothing is done. With it: 202 with the
-/// run, which plans anew and does nothing if that is not the plan that was confirmed.
+/// `POST /v1/restores`. Without `confirm`: 200 with the plan and, if it can be executed, its `hash`; nothing is done. With it:
+/// 202 with the run, which plans anew and does nothing if that is not the plan that was confirmed.
 pub async fn create(
     State(api): State<Api>,
     key: IdempotencyKey,
@@ -29,7 +28,5 @@ pub async fn create(
             .await;
     }
     let plan = api.app.plan_restore(&wish, &api.engine, &task).await?;
-    let mut answer = json!(plan);
-    answer["hash"] = json!(plan.hash());
-    Ok(Json(answer).into_response())
+    Ok(Json(plan.document()).into_response())
 }

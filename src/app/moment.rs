@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
 
 use super::App;
@@ -55,12 +55,15 @@ impl App {
     /// How `source` is had as it was at `at`, which is not in the future. What was written lately is sealed for it.
     ///
     /// # Errors
-    /// `NotFound`, with what can be had instead.
+    /// `NotFound`, with what can be had instead; `Usage` for a part of a second of a log.
     pub async fn point(&self, source: &SourceName, at: Timestamp, engine: &Engine) -> Result<Point> {
         let along = self.log(source).await?.and_then(|log| Some((log.kind.position_at(at)?, log)));
         let Some((wanted, log)) = along else {
             return self.backup_of(source, at).await;
         };
+        if let Some(error) = part_of_a_second(at) {
+            return Err(error);
+        }
         let refused = match log.place(wanted) {
             Place::In(backup) => return Ok(Point::of(backup)),
             Place::After => match self.point_after(source, at, wanted, log, engine).await? {
@@ -156,17 +159,69 @@ impl App {
                 None => Point::of(backup),
             });
         }
-        let doing = format!("looking for {source} as it was at {at}");
-        let error =
-            Error::new(Kind::NotFound, doing, format!("{source} keeps no timeline, only single moments"));
-        Err(match before {
-            Some(row) => error.hint(format!("the nearest before it: `tidekeeper restore {}`", row.backup)),
-            None => error.hint(format!("no good backup is as old; see `tidekeeper backups {source}`")),
-        })
+        let nearest =
+            before.map(|row| format!("the nearest moment before it: `tidekeeper restore {}`", row.backup));
+        let error = self.no_timeline(source, format!("looking for {source} as it was at {at}")).await?;
+        Err(nearest.into_iter().fold(error, |error, nearest| error.hint_first(nearest)))
+    }
+
+    /// Why there is no timeline of `source`; who is known to nobody is told with the nearest name.
+    pub(super) async fn no_timeline(&self, source: &SourceName, doing: String) -> Result<Error> {
+        let listing = self.catalog.list(Some(source)).await?;
+        let system = self.source(source).ok();
+        if system.is_none() && listing.rows.is_empty() {
+            let unknown = self.catalog.resolve(&format!("{source}/latest")).await;
+            return Ok(unknown
+                .err()
+                .unwrap_or_else(|| Error::new(Kind::NotFound, doing, "it was only just made")));
+        }
+        let newest = listing.of(source).find_map(|row| row.manifest.as_ref().ok());
+        let kind = system.map(|system| system.kind()).or(newest.map(|newest| &*newest.kind));
+        let tells =
+            |name: &str| self.kind(name).is_some_and(|kind| kind.position_at(self.clock.now()).is_some());
+        let without_log = kind.filter(|kind| !tells(kind));
+        let wanted = system.map(|system| system.source().timeline().is_some());
+        let backups = format!("`tidekeeper backups {source}` lists what can be had");
+        let (why, hint) = match (without_log, newest.is_some_and(|newest| newest.timeline.is_none()), wanted) {
+            (Some(kind), ..) => (format!("a {kind} is restored to the moments of its backups only"), backups),
+            (None, true, _) => (
+                "its newest backup has no place in a log, because its server keeps none, or lets us not read it".to_owned(),
+                format!("`tidekeeper check` says which; {backups}"),
+            ),
+            (None, false, Some(false)) => (
+                "it is not switched on".to_owned(),
+                format!("`timeline: true` in its configuration lets the daemon follow its log; {backups}"),
+            ),
+            (None, false, Some(true)) => (
+                "the vault holds none".to_owned(),
+                "the daemon that leads begins one within a minute: `tidekeeper serve`; `tidekeeper status` tells why not"
+                    .to_owned(),
+            ),
+            (None, false, None) => ("the vault holds none".to_owned(), backups),
+        };
+        Ok(Error::new(Kind::NotFound, doing, format!("{source} has no timeline: {why}")).hint(hint))
+    }
+
+    /// That `at` is not to be had before it comes, and what is.
+    pub(super) async fn not_yet(&self, source: &SourceName, at: Timestamp) -> Result<Error> {
+        let now = self.clock.now().round(Unit::Second).unwrap_or(at);
+        let why = format!("`at` is in the future: {at} was asked for, and it is {now} now");
+        let error = Error::new(Kind::Usage, "reading what to restore", why);
+        let log = self.log(source).await?;
+        Ok(log.into_iter().fold(error, |error, log| error.hint(log.summary())))
     }
 }
 
-/// Whether a moment is in the second that `at` is, as people write it.
+/// Whether a moment is in the second that `at` is.
 fn is_second_of(moment: Option<Timestamp>, at: Timestamp) -> bool {
-    at.subsec_nanosecond() == 0 && moment.is_some_and(|moment| moment.as_second() == at.as_second())
+    moment.is_some_and(|moment| moment.as_second() == at.as_second())
+}
+
+/// A log tells in which second something was written, and no more: half of one cannot be had.
+fn part_of_a_second(at: Timestamp) -> Option<Error> {
+    let whole = Timestamp::from_second(at.as_second()).ok().filter(|whole| *whole != at)?;
+    let before = whole - SignedDuration::from_secs(1);
+    let why = format!("{at} is a part of a second, and a log is restored to the end of one");
+    let hint = format!("{whole} is with all that was written in that second, {before} without any of it");
+    Some(Error::new(Kind::Usage, "reading what to restore", why).hint(hint))
 }

@@ -12,13 +12,14 @@ use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
-use crate::source::{Check, Finding, RestorePlan, Restored, Target, Wish};
+use crate::source::{Check, Finding, RestorePlan, Restored, Target, Wish, kind_of_blockers};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
-use crate::vault::layout::log::Position;
+use crate::vault::layout::log::{Position, TimelineId};
 use crate::vault::reader::BackupReader;
 use crate::vault::timeline::{self, End, Origin};
 use crate::vault::verify::ensure_not_damaged;
+use crate::words::counted;
 
 /// What somebody wants restored: the body of `POST /v1/restores`, and what the CLI's arguments become.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,7 +106,7 @@ impl App {
             (None, Some(source), None) => {
                 self.catalog.resolve(&format!("{source}/latest")).await.map(Point::of)
             }
-            (None, Some(_), Some(at)) if at > self.clock.now() => Err(usage("`at` is in the future")),
+            (None, Some(source), Some(at)) if at > self.clock.now() => Err(self.not_yet(source, at).await?),
             (None, Some(source), Some(at)) => self.point(source, at, engine).await,
         }
     }
@@ -149,37 +150,31 @@ impl Restore {
     }
 
     /// Ends the timelines that follow the target's log: what is written from here on is the restore's doing, and no moment
-    /// of the source. A log is known by its own name, whatever the sources are called that follow it. Tells in words what that
-    /// means for each of them.
+    /// of the source. Tells in words what that means for each of them.
     async fn close_timelines(
         &self,
         target: &dyn Target,
         task: &Task,
         attempt: &Attempt,
     ) -> Result<Vec<String>> {
-        let Some(head) = task.guard(target.log_head(task)).await? else { return Ok(Vec::new()) };
-        let vault = &self.app.vault;
         let mut closed = Vec::new();
-        for (source, _) in self.app.sources() {
-            let timelines = task.guard(timeline::list(vault, source)).await?;
-            let open = timelines.last().filter(|newest| newest.end == Ok(None));
-            let is_it = |origin: &Origin| origin.identity == head.identity;
-            let Some(newest) = open.filter(|newest| newest.origin.as_ref().is_ok_and(is_it)) else {
-                continue;
-            };
+        for (source, timeline) in followed(&self.app, target, task).await? {
             // What was written up to now still belongs to it.
-            let sealed = self.app.seal_anywhere(source, task, attempt).await;
+            let sealed = self.app.seal_anywhere(&source, task, attempt).await;
             let Some(head) = task.guard(target.log_head(task)).await? else { continue };
             let why = format!("run {} restored into the source", attempt.run);
             let end = End::new(head.position, why, self.app.clock.now());
-            task.guard(timeline::close(vault, source, &newest.id, end)).await?;
+            task.guard(timeline::close(&self.app.vault, &source, &timeline, end)).await?;
+            let anew = format!(
+                "the window of {source} starts anew with its next backup: `tidekeeper backup {source}`"
+            );
             closed.push(match sealed {
-                Ok(()) => format!("the window of {source} starts anew with its next backup"),
+                Ok(()) => anew,
                 Err(error) => {
                     tracing::warn!(%source, %error, "the log is not stored up to the restore");
                     format!(
-                        "the window of {source} starts anew with its next backup, and the one before may end with its last \
-                         segment: what was written since could not be stored: {error}"
+                        "{anew}; the one before may end with its last segment: what was written since could not be stored: \
+                         {error}"
                     )
                 }
             });
@@ -202,6 +197,43 @@ impl Work for Restore {
             error.while_doing(format!("restoring {} into {}", self.params.backup, self.target))
         })
     }
+}
+
+/// The sources whose open timelines follow the target's log. A log is known by its own name, whatever the sources are called.
+async fn followed(app: &App, target: &dyn Target, task: &Task) -> Result<Vec<(SourceName, TimelineId)>> {
+    let Some(head) = task.guard(target.log_head(task)).await? else { return Ok(Vec::new()) };
+    let is_it = |origin: &Origin| origin.identity == head.identity;
+    let mut followed = Vec::new();
+    for (source, _) in app.sources() {
+        let timelines = task.guard(timeline::list(&app.vault, source)).await?;
+        let open = timelines.last().filter(|newest| newest.end == Ok(None));
+        let open = open.filter(|newest| newest.origin.as_ref().is_ok_and(is_it));
+        followed.extend(open.map(|newest| (source.clone(), newest.id.clone())));
+    }
+    Ok(followed)
+}
+
+/// What it means that the target is a source: of the backup itself, or one that somebody follows.
+fn into_a_source(
+    target: &SourceName,
+    of: &SourceName,
+    followed: &[(SourceName, TimelineId)],
+) -> Vec<Finding> {
+    let ends = |source: &SourceName| {
+        let which = match source == of {
+            true => format!("the target is {source} itself, the source of the backup"),
+            false => format!("the target is what is followed as {source}"),
+        };
+        let advice = format!(
+            "its window starts anew with the next backup: `tidekeeper backup {source}` when this is done"
+        );
+        Finding::warning(format!("{which}: its timeline ends with this restore"), advice)
+    };
+    let mut findings: Vec<Finding> = followed.iter().map(|(source, _)| ends(source)).collect();
+    if target == of && followed.iter().all(|(source, _)| source != of) {
+        findings.push(Finding::ok(format!("the target is {of} itself, the source of the backup")));
+    }
+    findings
 }
 
 fn parse(order: &Order) -> Result<(SourceName, Params)> {
@@ -240,6 +272,8 @@ async fn prepare(
         let advice = "look whether the end of that second is wanted: it is nowhere stored";
         plan.findings.push(Finding::warning(format!("it may lack {lacks}"), advice));
     }
+    let followed = followed(app, &*target, task).await?;
+    plan.findings.extend(into_a_source(name, &params.backup.source, &followed));
     if attempt.is_some() {
         permit(&plan, params.confirm.as_deref())?;
     }
@@ -249,27 +283,33 @@ async fn prepare(
 /// Lets a plan pass that can be executed, and that was confirmed if it would destroy something.
 fn permit(plan: &RestorePlan, confirm: Option<&str>) -> Result<()> {
     let doing = || format!("starting to write to {}", plan.target.label);
-    let blockers: Vec<_> =
-        plan.blockers().map(|finding| format!("{} ({})", finding.what, finding.advice)).collect();
-    if !blockers.is_empty() {
-        return Err(Error::new(Kind::Unsupported, doing(), blockers.join("; ")));
+    let (what, advice): (Vec<&str>, Vec<&str>) =
+        plan.blockers().map(|finding| (finding.what.as_str(), finding.advice.as_str())).unzip();
+    if !what.is_empty() {
+        let kind = kind_of_blockers(&plan.findings);
+        return Err(Error::new(kind, doing(), what.join("; ")).hint(advice.join("; ")));
     }
     let hash = plan.hash();
     match confirm {
         Some(confirmed) if confirmed == hash => Ok(()),
         Some(_) => {
+            let actions: Vec<&str> = plan.actions.iter().map(|action| action.object.as_str()).collect();
+            let at_stake = match plan.at_stake.as_slice() {
+                [] => "nothing".to_owned(),
+                some => some.join("; "),
+            };
             let why = format!(
-                "the plan is not the one that was confirmed: it is now of {}, into {}, with {}",
+                "the plan is not the one that was confirmed: it is now of {}, into {}, with {}; what would be lost is {at_stake}",
                 plan.backup,
                 plan.target.label,
-                plan.actions.iter().map(|action| action.object.as_str()).collect::<Vec<_>>().join(", ")
+                actions.join(", ")
             );
             Err(Error::new(Kind::Refused, doing(), why).hint("look at it anew with --dry-run"))
         }
-        None if plan.destructive => {
+        None if plan.is_destructive() => {
             let why = format!("it is not empty: {}", plan.live.join(", "));
-            Err(Error::new(Kind::Refused, doing(), why)
-                .hint(format!("what is there would be lost; confirm that with --confirm {hash}")))
+            let hint = "what is there would be lost: look at the plan with --dry-run, and confirm it with";
+            Err(Error::new(Kind::Refused, doing(), why).hint(format!("{hint} --confirm {hash}")))
         }
         None => Ok(()),
     }
@@ -282,16 +322,22 @@ fn done(plan: &RestorePlan, restored: &Restored, checks: &[Check]) -> Done {
     let checked = match failed.as_slice() {
         [] if restored.selected => "a selection only, so nothing was compared".to_owned(),
         [] if restored.changed > 0 => format!(
-            "{} checks passed; of {} collections that the log changed no more than the number of documents was compared",
-            checks.len(),
-            restored.changed
+            "{} passed; of {} that the log changed no more than the number of documents was compared",
+            counted(checks.len() as u64, "check"),
+            counted(restored.changed, "collection")
         ),
-        [] => format!("{} checks passed", checks.len()),
+        [] => format!("{} passed", counted(checks.len() as u64, "check")),
         names => format!("checks that failed: {}", names.join(", ")),
     };
     Done {
         status: if whole { Grade::Succeeded } else { Grade::Partial },
-        summary: format!("{} into {}: {} items; {checked}", plan.backup, plan.target.label, restored.items),
-        detail: json!({ "plan": plan, "hash": plan.hash(), "restored": restored, "checks": checks }),
+        summary: format!(
+            "{} into {}, as of {}: {}; {checked}",
+            plan.backup,
+            plan.target.label,
+            plan.as_of,
+            counted(restored.items, "item")
+        ),
+        detail: json!({ "plan": plan.document(), "hash": plan.hash(), "restored": restored, "checks": checks }),
     }
 }

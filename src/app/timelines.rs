@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{App, Log};
 use crate::config::SourceName;
 use crate::engine::views::source::WindowView;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::vault::catalog::{Listing, Row};
 use crate::vault::layout::log::{Position, SegmentName, TimelineId};
 use crate::vault::timeline::chain::{self, Window};
@@ -125,24 +125,12 @@ impl App {
     /// What can be restored along the log of `source`.
     ///
     /// # Errors
-    /// `NotFound` if the vault holds no timeline of it.
+    /// `NotFound` if the vault holds no timeline of it, and why.
     pub async fn timeline(&self, source: &SourceName) -> Result<TimelineView> {
         if let Some(log) = self.log(source).await? {
             return Ok(TimelineView::of(&log, self.clock.now()));
         }
-        let wanted = self.source(source).is_ok_and(|system| system.source().timeline().is_some());
-        let hint = match wanted {
-            true => {
-                "the daemon that leads begins one within a minute: `tidekeeper serve`; `tidekeeper status` tells why not"
-            }
-            false => "as its backups tell, it keeps single moments; `tidekeeper backups` lists them",
-        };
-        Err(Error::new(
-            Kind::NotFound,
-            format!("looking for the timeline of {source}"),
-            "the vault holds none",
-        )
-        .hint(hint))
+        Err(self.no_timeline(source, format!("looking for the timeline of {source}")).await?)
     }
 
     /// The same of all sources that have one, by name.

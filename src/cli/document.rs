@@ -95,7 +95,7 @@ pub fn tone(status: &str) -> Tone {
     match status {
         "complete" | "succeeded" | "verified" | "restored" | "ok" => Tone::Good,
         "partial" | "suspect" | "waiting" | "requested" | "running" | "warning" => Tone::Warning,
-        "failed" | "damaged" | "unreadable" | "interrupted" | "error" => Tone::Bad,
+        "failed" | "damaged" | "unreadable" | "interrupted" | "refused" | "error" => Tone::Bad,
         "abandoned" | "cancelled" => Tone::Dim,
         _ => Tone::Plain,
     }

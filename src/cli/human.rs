@@ -4,20 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
 
-const KIB: f64 = 1024.0;
-
-/// `17 B`, `1.2 GiB`.
-pub fn bytes(bytes: u64) -> String {
-    let mut size = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        // 1023.95 would be shown as 1024.0 of the smaller unit.
-        if size < 1023.95 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{size:.1} {unit}") };
-        }
-        size /= KIB;
-    }
-    format!("{size:.1} TiB")
-}
+pub use crate::words::bytes;
 
 /// `944,000`.
 pub fn count(number: u64) -> String {

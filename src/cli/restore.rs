@@ -16,6 +16,7 @@ use super::{document, progress};
 use crate::app::{App, RestoreWish};
 use crate::config::SourceName;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::source::{Finding, kind_of_blockers};
 use crate::vault::place::Intent;
 
 /// Restore a backup into a running system
@@ -108,15 +109,19 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     if args.dry_run {
         let plan = way.plan(&wish, context).await?;
         let text = text(&plan, &context.look);
-        let code = u8::from(!blockers(&plan).is_empty());
+        let code = refusal(&plan).map_or(0, |error| error.kind().exit_code());
         return Ok(Outcome::done(plan, text).exit(code));
     }
+    let shows_plan = wish.confirm.is_none() && context.is_interactive();
     if wish.confirm.is_none() && way.wants_a_plan(context) {
         let plan = way.plan(&wish, context).await?;
         permit(&plan, &wish, context)?;
         wish.confirm = Some(document::text(&plan, "/hash").to_owned());
     }
     let done = way.restore(&wish, &args.run, context).await?;
+    if !shows_plan {
+        eprint!("{}", warned(&done.detail["plan"], &context.look));
+    }
     let (code, text) = (done.exit_code(), restored(&done.detail, &done.summary, &context.look));
     Ok(Outcome::done(done.detail, text).exit(code))
 }
@@ -139,9 +144,7 @@ impl Way<'_> {
                 let engine = app.engine();
                 let planned = app.plan_restore(wish, &engine, &task);
                 let plan = progress::shown(&context.clock, &task.progress, planned).await?;
-                let mut document = document::of(&plan)?;
-                document["hash"] = json!(plan.hash());
-                Ok(document)
+                Ok(plan.document())
             }
         }
     }
@@ -167,23 +170,19 @@ impl Way<'_> {
 /// Lets a plan pass that can be executed, once somebody who looked at it agrees, or where there is nothing to
 /// lose.
 fn permit(plan: &Value, wish: &RestoreWish, context: &Context) -> Result<()> {
-    let doing = || format!("restoring into {}", document::text(plan, "/target/label"));
     if context.is_interactive() {
         eprint!("{}", text(plan, &context.look));
     }
-    let blockers = blockers(plan);
-    if !blockers.is_empty() {
-        return Err(
-            Error::new(Kind::Unsupported, doing(), blockers.join("; ")).hint("the target was not touched")
-        );
+    if let Some(refusal) = refusal(plan) {
+        return Err(refusal.hint_first("the target was not touched"));
     }
     if context.is_interactive() {
         return confirm(target_name(wish), plan);
     }
     if document::is(plan, "/destructive") {
-        let hash = document::text(plan, "/hash");
-        return Err(Error::new(Kind::Refused, doing(), "it is not empty")
-            .hint(format!("what is there would be lost; confirm that with --confirm {hash}")));
+        let (hash, doing) = (document::text(plan, "/hash"), doing(plan));
+        return Err(Error::new(Kind::Refused, doing, format!("it is not empty: {}", live(plan).join(", ")))
+            .hint(format!("what is there would be lost: look at the plan with --dry-run, and confirm it with --confirm {hash}")));
     }
     Ok(())
 }
@@ -223,18 +222,42 @@ fn target_name(wish: &RestoreWish) -> &str {
     wish.target.as_ref().map(SourceName::as_str).or(source).or_else(of_backup).unwrap_or_default()
 }
 
-/// What speaks against executing a plan.
-fn blockers(plan: &Value) -> Vec<&str> {
+/// What speaks against executing a plan, if anything does.
+fn refusal(plan: &Value) -> Option<Error> {
     let findings = document::items(plan, "/findings").iter();
-    let bad = findings.filter(|finding| document::text(finding, "/severity") == "error");
-    bad.map(|finding| document::text(finding, "/what")).collect()
+    let findings: Vec<Finding> =
+        findings.filter_map(|one| serde_json::from_value(one.clone()).ok()).collect();
+    let blockers = || findings.iter().filter(|finding| finding.forbids());
+    let join = |part: fn(&Finding) -> &str| blockers().map(part).collect::<Vec<_>>().join("; ");
+    let error = || Error::new(kind_of_blockers(&findings), doing(plan), join(|finding| &finding.what));
+    blockers().next().map(|_| error().hint(join(|finding| &finding.advice)))
+}
+
+fn doing(plan: &Value) -> String {
+    format!("restoring into {}", document::text(plan, "/target/label"))
+}
+
+/// What a plan warned of that nobody was shown.
+fn warned(plan: &Value, look: &Look) -> String {
+    let findings = document::items(plan, "/findings").iter();
+    let warnings = findings.filter(|finding| document::text(finding, "/severity") == "warning");
+    match warnings.cloned().collect::<Vec<_>>().as_slice() {
+        [] => String::new(),
+        warnings => format!("the plan warned:\n{}", document::findings(warnings, look)),
+    }
+}
+
+/// What the target holds of what is restored.
+fn live(plan: &Value) -> Vec<&str> {
+    document::items(plan, "/live").iter().filter_map(Value::as_str).collect()
 }
 
 /// Asks for the target's name: a `y` is typed too easily into the wrong window.
 fn confirm(target: &str, plan: &Value) -> Result<()> {
     let label = document::text(plan, "/target/label");
     let destructive = document::is(plan, "/destructive");
-    let what = if destructive { "What it holds now will be lost" } else { "It holds nothing yet" };
+    let what =
+        if destructive { "What it holds now will be lost" } else { "Nothing that it holds will be lost" };
     eprint!("\nRestore into {label}? {what}. Type the target's name ({target}) to go on: ");
     let doing = "reading the confirmation";
     std::io::stderr().flush().doing(doing)?;
@@ -251,10 +274,11 @@ fn text(plan: &Value, look: &Look) -> String {
     let at = |pointer| document::text(plan, pointer);
     let mut facts = Facts::default();
     facts.add("restore", document::backup(plan, "/backup"));
-    facts.add("as of", at("/at"));
+    facts.add("as of", at("/as_of"));
     facts.add("into", at("/target/label"));
-    let live = document::items(plan, "/live").iter().filter_map(Value::as_str);
-    facts.add("which holds", live.collect::<Vec<_>>().join(", "));
+    for (n, line) in live(plan).into_iter().enumerate() {
+        facts.add(if n == 0 { "which holds" } else { "" }, line);
+    }
     facts.add("hash", at("/hash"));
     let mut shown = facts.show(look);
     let mut actions = Table::new(["ACTION", "ON", "WHY"]);
@@ -265,14 +289,18 @@ fn text(plan: &Value, look: &Look) -> String {
             Cell::text(document::text(action, "/reason")),
         ]);
     }
-    shown.push_str(&format!("\n{}", actions.show(look)));
+    if !document::items(plan, "/actions").is_empty() {
+        shown.push_str(&format!("\n{}", actions.show(look)));
+    }
     let findings = document::findings(document::items(plan, "/findings"), look);
     if !findings.is_empty() {
         shown.push_str(&format!("\n{findings}"));
     }
-    if document::is(plan, "/destructive") {
-        let warning = "what the target holds now will be lost; a script confirms that with --confirm HASH";
-        shown.push_str(&format!("\n{}\n", look.paint(Tone::Warning, warning)));
+    if document::is(plan, "/destructive") && refusal(plan).is_none() {
+        let hash = at("/hash");
+        let warning =
+            format!("what it holds of that now will be lost; a script confirms that with --confirm {hash}");
+        shown.push_str(&format!("\n{}\n", look.paint(Tone::Warning, &warning)));
     }
     shown
 }

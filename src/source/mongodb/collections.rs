@@ -28,6 +28,8 @@ pub struct Listed {
     pub kind: String,
     /// How it was created.
     pub options: Document,
+    /// The id that another collection of the same name will not have; none of a view, or where the server does not tell.
+    pub id: Option<String>,
 }
 
 /// The collections of a database, by name, without the server's own.
@@ -40,9 +42,23 @@ pub async fn list(link: &Link, db: &str, task: &Task) -> Result<BTreeMap<String,
         let name = found.get_str("name").ok().filter(|name| !own(name))?.to_owned();
         let kind = found.get_str("type").unwrap_or("collection").to_owned();
         let options = found.get_document("options").cloned().unwrap_or_default();
-        Some((name, Listed { kind, options }))
+        let id = found.get_document("info").ok().and_then(|info| match info.get("uuid") {
+            Some(Bson::Binary(uuid)) => Some(hex::encode(&uuid.bytes)),
+            _ => None,
+        });
+        Some((name, Listed { kind, options, id }))
     });
     Ok(listed.collect())
+}
+
+/// All databases that our user may see, by name; none where it may not ask.
+pub async fn databases(link: &Link) -> Result<Vec<String>> {
+    let asked = link.attempt("admin", doc! { "listDatabases": 1, "nameOnly": true }).await?;
+    let names = |reply: Document| -> Vec<String> {
+        let all = reply.get_array("databases").into_iter().flatten();
+        all.filter_map(|one| Some(one.as_document()?.get_str("name").ok()?.to_owned())).collect()
+    };
+    Ok(asked.map(names).unwrap_or_default())
 }
 
 /// The indexes of a collection, as the server tells them; none where there is no such collection.

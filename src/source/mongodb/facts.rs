@@ -57,20 +57,24 @@ impl Facts {
     /// Up to which entry the log is applied; none if there is none to apply. The inner error speaks against the plan.
     ///
     /// # Errors
-    /// `Usage` if both a moment and a later place in the log are wanted.
+    /// `Usage` if both a moment and a place in the log are wanted, or a part of a second: entries tell no more than theirs.
     pub fn cut(
         &self,
         at: Option<Timestamp>,
         until: Option<OpTime>,
     ) -> Result<std::result::Result<Option<OpTime>, Finding>> {
-        let of_second = at.and_then(OpTime::last_of);
-        if let (Some(at), Some(last), Some(until)) = (at, of_second, until)
-            && until > last
-        {
-            let why = format!("until={until} lies after {at}, which is wanted too");
-            return Err(Error::new(Kind::Usage, "reading the options of the restore", why)
-                .hint("leave one of the two out"));
+        let usage = |why: String| Error::new(Kind::Usage, "reading the options of the restore", why);
+        if let (Some(at), Some(until)) = (at, until) {
+            let why = format!(
+                "both the moment {at} and until={until} are wanted, and each says where the log ends"
+            );
+            return Err(usage(why).hint("leave one of the two out"));
         }
+        if let Some(at) = at.filter(|at| at.subsec_nanosecond() != 0) {
+            return Err(usage(format!("{at} is a part of a second, and the log tells whole seconds"))
+                .hint("name a second, or one entry of the log by until=SECONDS:INCREMENT"));
+        }
+        let of_second = at.and_then(OpTime::last_of);
         let Some(wanted) = until.or(of_second) else { return Ok(Ok(self.exact_at)) };
         let words = match (until, at) {
             (None, Some(at)) => at.to_string(),

@@ -40,6 +40,14 @@ impl OpTime {
         }
     }
 
+    /// The same as the moment that data is of.
+    pub fn moment_in_words(self) -> String {
+        match self.increment {
+            u32::MAX => self.moment().to_string(),
+            _ => format!("{} ({self} in the log)", self.moment()),
+        }
+    }
+
     /// As a timeline's position.
     pub fn position(self) -> Position {
         Position(u64::from(self.seconds) << 32 | u64::from(self.increment))

@@ -97,7 +97,7 @@ impl Performance<'_> {
         }
         self.task.step("drop");
         let dropping: Vec<_> =
-            self.estate.in_the_way.iter().map(|one| collections::drop(self.link, one, self.task)).collect();
+            self.estate.in_the_way.keys().map(|one| collections::drop(self.link, one, self.task)).collect();
         stream::iter(dropping).buffer_unordered(AT_ONCE).try_collect().await
     }
 

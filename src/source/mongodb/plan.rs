@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::blueprint::{Blueprint, Shape};
-use super::collections::{buildable, is_id_index};
+use super::collections::{Listed, buildable, is_id_index};
 use super::facts::Facts;
 use super::namespace::{Namespace, is_own};
 use super::optime::OpTime;
@@ -14,7 +14,8 @@ use super::replay::Survey;
 use super::selection::Selection;
 use super::wish::Options;
 use crate::error::{Error, Kind, Result};
-use crate::source::{Action, Finding, RestorePlan, Severity};
+use crate::source::{Action, Finding, RestorePlan, kind_of_blockers};
+use crate::words::{bytes, counted};
 
 /// With more collections than this a plan has one line for each database.
 const LINES_MAX: usize = 50;
@@ -57,9 +58,15 @@ impl Spec {
         Spec::new(&Options::default(), true, false, facts.exact_at)
     }
 
-    /// Whether something that the target holds would be lost.
-    pub fn destroys(&self, estate: &Estate) -> bool {
-        self.drop && !estate.in_the_way.is_empty() || self.users && estate.has_people
+    /// What the target holds that would be lost or changed: collections by their own ids, where the server tells them.
+    pub fn at_stake(&self, estate: &Estate) -> Vec<String> {
+        let dropped =
+            estate.in_the_way.iter().filter(|_| self.drop).map(|(namespace, listed)| match &listed.id {
+                Some(id) => format!("{namespace}, id {id}"),
+                None => namespace.to_string(),
+            });
+        let people = (self.users && estate.has_people).then(|| "users or roles".to_owned());
+        dropped.chain(people).collect()
     }
 
     /// Which namespaces are wanted, and what they are called in the target.
@@ -113,22 +120,19 @@ pub fn still_valid(plan: &RestorePlan, spec: &Spec, estate: &Estate, findings: &
     if estate.identity.id != plan.target.id {
         return Err(invalid(Kind::Conflict, format!("the plan is for {}", plan.target.label)));
     }
-    if let Some(blocker) = findings.iter().find(|finding| finding.severity == Severity::Error) {
+    if let Some(blocker) = findings.iter().find(|finding| finding.forbids()) {
         return Err(blocked(blocker));
     }
-    if spec.destroys(estate) && !plan.destructive {
-        let there = match estate.in_the_way.is_empty() {
-            true => "users or roles".to_owned(),
-            false => names(&estate.in_the_way),
-        };
-        let why = format!("the target had nothing in the way when the plan was made, and has {there} now");
+    let more = plan.newly_at_stake(spec.at_stake(estate));
+    if !more.is_empty() {
+        let why = format!("what is in the way now was not when the plan was made: {}", more.join("; "));
         return Err(invalid(Kind::Refused, why));
     }
     Ok(())
 }
 
-fn blocked(Finding { what, advice, .. }: &Finding) -> Error {
-    invalid(Kind::Unsupported, format!("{what}: {advice}"))
+fn blocked(blocker: &Finding) -> Error {
+    invalid(kind_of_blockers([blocker]), format!("{}: {}", blocker.what, blocker.advice))
 }
 
 fn invalid(kind: Kind, why: String) -> Error {
@@ -137,7 +141,7 @@ fn invalid(kind: Kind, why: String) -> Error {
 
 /// The first few of these, and how many more there are.
 pub fn names<'a>(of: impl IntoIterator<Item = &'a Namespace>) -> String {
-    const SHOWN: usize = 5;
+    const SHOWN: usize = 10;
     let names: Vec<String> = of.into_iter().map(ToString::to_string).collect();
     match names.len().checked_sub(SHOWN) {
         None | Some(0) => names.join(", "),
@@ -145,27 +149,36 @@ pub fn names<'a>(of: impl IntoIterator<Item = &'a Namespace>) -> String {
     }
 }
 
-/// The lines of a plan. They do not depend on what the target holds, because the plan's hash covers them.
-pub fn actions(wanted: &[Wanted<'_>], log: &Survey, spec: &Spec) -> Vec<Action> {
-    let verb = if spec.drop { "replace" } else { "create" };
-    let fate = if spec.drop { "; dropped first where the target has it" } else { "" };
-    let mut actions = match wanted.len() > LINES_MAX {
-        false => wanted.iter().map(|one| line(verb, one, fate)).collect(),
-        true => groups(verb, wanted, fate),
+/// The lines of a plan: what is in the way is replaced, where it may be.
+pub fn actions(
+    wanted: &[Wanted<'_>],
+    log: &Survey,
+    spec: &Spec,
+    in_the_way: &BTreeMap<Namespace, Listed>,
+) -> Vec<Action> {
+    let lines = lines(wanted, log);
+    let verb = |line: &Line| match spec.drop && in_the_way.contains_key(&line.target) {
+        true => "replace",
+        false => "create",
     };
-    if let Some(cut) = spec.cut.filter(|_| log.tally.ops + log.tally.commands > 0) {
-        let object = format!("{} operations and {} commands of the log", log.tally.ops, log.tally.commands);
+    let mut actions: Vec<Action> = match lines.len() > LINES_MAX {
+        false => {
+            lines.iter().map(|line| action(verb(line), line.target.to_string(), line.what.clone())).collect()
+        }
+        true => groups(&lines, verb),
+    };
+    let counts = [(log.tally.ops, "operation"), (log.tally.commands, "command")];
+    let done: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, one)| counted(*count, one)).collect();
+    if let Some(cut) = spec.cut.filter(|_| !done.is_empty()) {
         let reason = format!("up to {}, whole transactions only", cut.in_words());
-        actions.push(action("replay", object, reason));
+        actions.push(action("replay", format!("{} of the log", done.join(" and ")), reason));
     }
     let indexes = wanted.iter().flat_map(|one| &one.blueprint.indexes);
     let indexes = indexes.filter(|spec| buildable(spec, false).is_some()).count();
     if indexes > 0 {
-        actions.push(action(
-            "build",
-            format!("{indexes} indexes"),
-            "after all documents are there".to_owned(),
-        ));
+        let object = counted(indexes as u64, "index");
+        actions.push(action("build", object, "after all documents are there".to_owned()));
     }
     if spec.users {
         let why = "same names are overwritten, others stay".to_owned();
@@ -178,11 +191,38 @@ fn action(verb: &str, object: String, reason: String) -> Action {
     Action { verb: verb.to_owned(), object, reason }
 }
 
-fn line(verb: &str, wanted: &Wanted<'_>, fate: &str) -> Action {
-    let Wanted { blueprint, target } = wanted;
+/// One collection of the target.
+struct Line {
+    target: Namespace,
+    /// What it is, and where it comes from.
+    what: String,
+    /// Of its documents in the backup.
+    bytes: u64,
+}
+
+/// What is brought, and then what only the log makes, and leaves.
+fn lines(wanted: &[Wanted<'_>], log: &Survey) -> Vec<Line> {
+    let growth = &log.tally.growth;
+    let mut lines: Vec<Line> = wanted.iter().map(|one| line(one, growth.of(&one.target).is_gone)).collect();
+    let brought: BTreeSet<&Namespace> = wanted.iter().map(|one| &one.target).collect();
+    for target in log.tally.changed().into_iter().filter(|target| !brought.contains(target)) {
+        let growth = growth.of(&target);
+        let what = match growth.base {
+            _ if growth.is_gone => continue,
+            Some(base) if base != target => format!("{base}, which the log gives this name"),
+            // Something was done to a collection that is not there: nothing comes of that.
+            Some(_) if growth.by <= 0 => continue,
+            _ => "made by the log".to_owned(),
+        };
+        lines.push(Line { target, what, bytes: 0 });
+    }
+    lines
+}
+
+fn line(Wanted { blueprint, target }: &Wanted<'_>, is_gone: bool) -> Line {
     let from = match *target == blueprint.namespace {
         true => String::new(),
-        false => format!(" from {}", blueprint.namespace),
+        false => format!("; from {}", blueprint.namespace),
     };
     let what = match blueprint.shape {
         Shape::View => "view".to_owned(),
@@ -192,43 +232,51 @@ fn line(verb: &str, wanted: &Wanted<'_>, fate: &str) -> Action {
                 Shape::Buckets => "time series",
                 _ => "collection",
             };
+            let size = match blueprint.bytes() {
+                0 => "without documents".to_owned(),
+                size => format!("of {}", bytes(size)),
+            };
             let indexes = blueprint.indexes.iter().filter(|index| !is_id_index(index)).count();
-            format!("{kind} of {} bytes, {indexes} indexes beside _id", blueprint.bytes())
+            match indexes {
+                0 => format!("{kind} {size}"),
+                _ => format!("{kind} {size}, {} beside _id", counted(indexes as u64, "index")),
+            }
         }
     };
-    action(verb, target.to_string(), format!("{what}{from}{fate}"))
+    let end = if is_gone { "; the log drops it, or gives it another name" } else { "" };
+    Line { target: target.clone(), what: format!("{what}{from}{end}"), bytes: blueprint.bytes() }
 }
 
-fn groups(verb: &str, wanted: &[Wanted<'_>], fate: &str) -> Vec<Action> {
-    let mut databases: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
-    for one in wanted {
-        let (collections, bytes) = databases.entry(&one.target.db).or_default();
+fn groups(lines: &[Line], verb: impl Fn(&Line) -> &'static str) -> Vec<Action> {
+    let mut databases: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
+    for line in lines {
+        let (collections, size) = databases.entry((&line.target.db, verb(line))).or_default();
         *collections += 1;
-        *bytes += one.blueprint.bytes();
+        *size += line.bytes;
     }
-    let lines = databases.into_iter().map(|(db, (collections, bytes))| {
-        action(
-            verb,
-            format!("{collections} collections in {db}"),
-            format!("{bytes} bytes of documents{fate}"),
-        )
-    });
-    lines.collect()
+    let group = |((db, verb), (collections, size)): ((&str, &str), (u64, u64))| {
+        let object = format!("{} in {db}", counted(collections, "collection"));
+        action(verb, object, format!("{} of documents", bytes(size)))
+    };
+    databases.into_iter().map(group).collect()
 }
 
 /// What the target holds now of what stands in the way.
 pub fn live(spec: &Spec, estate: &Estate) -> Vec<String> {
-    let mut lines: Vec<String> =
-        estate.counted.iter().map(|(namespace, count)| format!("{namespace}: {count} documents")).collect();
+    let held = |(namespace, count): &(Namespace, Option<u64>)| match count {
+        Some(count) => format!("{namespace}: {}", counted(*count, "document")),
+        None => format!("{namespace}: a view"),
+    };
+    let mut lines: Vec<String> = estate.counted.iter().map(held).collect();
     let more = estate.in_the_way.len().saturating_sub(lines.len());
     if more > 0 {
-        lines.push(format!("and {more} more collections"));
+        lines.push(format!("and {more} more of these collections"));
     }
     if spec.users && estate.has_people {
         lines.push("users or roles: those of the same names are overwritten".to_owned());
     }
     if lines.is_empty() {
-        lines.push("the target has none of these collections".to_owned());
+        lines.push("none of these collections".to_owned());
     }
     lines
 }

@@ -1,26 +1,32 @@
 //! What speaks against a restore: asks the target, and judges what it says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mongodb::bson::{Document, doc};
 
 use super::client::{Link, Server, number};
-use super::collections;
+use super::collections::{self, Listed};
 use super::facts::Facts;
 use super::failure::{code, code_of};
-use super::namespace::Namespace;
+use super::namespace::{Namespace, is_own};
 use super::plan::{Reach, Spec, Wanted, names};
 use super::replay::Survey;
-use crate::error::Result;
+use super::selection::{Idle, Selection, What};
+use crate::config::shape::nearest;
+use crate::error::{Kind, Result};
 use crate::source::{Finding, Identity};
 use crate::task::Task;
 use crate::vault::manifest::Omission;
+use crate::words::{bytes, counted};
 
 /// So many collections in the way are counted, for people.
 const COUNTED: usize = 20;
 
 /// So many omissions of a backup have a finding each.
 const OMISSIONS_SHOWN: usize = 10;
+
+/// So few bytes have room wherever a server runs.
+const FITS_ANYWHERE: u64 = 64 << 20;
 
 /// Roles that may do all that a restore does, by name: not every server tells their privileges.
 const ROLES: [&str; 3] = ["restore", "root", "__system"];
@@ -36,9 +42,11 @@ pub struct Estate {
     /// Which system.
     pub identity: Identity,
     /// Its collections that the restore would write to.
-    pub in_the_way: BTreeSet<Namespace>,
-    /// How many documents the first of them hold.
-    pub counted: Vec<(Namespace, i64)>,
+    pub in_the_way: BTreeMap<Namespace, Listed>,
+    /// How many documents the first of them hold; a view holds none itself.
+    pub counted: Vec<(Namespace, Option<u64>)>,
+    /// Its collections that stay although all under such names is to be replaced: the source had none of these names.
+    pub staying: BTreeSet<Namespace>,
     /// Whether it has users or roles of its own; also if it does not tell.
     pub has_people: bool,
     /// What our user may do.
@@ -58,27 +66,80 @@ pub struct Rights {
     pub privileges: Vec<Document>,
 }
 
-impl Estate {
-    /// Asks it, and looks what it has in the databases that a restore reaches.
-    pub async fn ask(link: &Link, name: &str, reach: &Reach, task: &Task) -> Result<Estate> {
-        let server = Server::ask(link).await?;
-        let mut in_the_way = BTreeSet::new();
-        for db in reach.databases() {
-            let listed = collections::list(link, &db, task).await?;
-            let found = listed.into_keys().map(|collection| Namespace::new(&*db, collection));
-            in_the_way.extend(found.filter(|found| reach.0.contains(found)));
+/// What a restore that drops what is in the way is thought to take besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Beyond<'a> {
+    /// How it is wanted.
+    pub spec: &'a Spec,
+    /// Of what.
+    pub selection: &'a Selection,
+}
+
+impl Beyond<'_> {
+    /// All databases, where all of them are to be as they were; else the restore's own are enough to look at.
+    async fn databases(&self, link: &Link) -> Result<BTreeSet<String>> {
+        match self.spec.drop && self.spec.include.is_empty() {
+            true => Ok(collections::databases(link).await?.into_iter().collect()),
+            false => Ok(BTreeSet::new()),
         }
-        let mut counted = Vec::new();
-        for namespace in in_the_way.iter().take(COUNTED) {
-            let command = doc! { "count": &namespace.collection };
-            if let Ok(reply) = link.attempt(&namespace.db, command).await? {
-                counted.push((namespace.clone(), reply.get("n").and_then(number).unwrap_or_default()));
+    }
+
+    fn takes(&self, found: &Namespace) -> bool {
+        self.spec.drop && found.db != "admin" && !is_own(&found.db) && self.selection.reaches(found)
+    }
+}
+
+impl Estate {
+    /// Asks it, and looks what it has in the databases that a restore reaches, and beyond.
+    pub async fn ask(
+        link: &Link,
+        name: &str,
+        reach: &Reach,
+        beyond: &Beyond<'_>,
+        task: &Task,
+    ) -> Result<Estate> {
+        let server = Server::ask(link).await?;
+        let (mut in_the_way, mut staying) = (BTreeMap::new(), BTreeSet::new());
+        let reached = reach.databases();
+        for db in &reached | &beyond.databases(link).await? {
+            let listed = match collections::list(link, &db, task).await {
+                Err(error) if error.kind() == Kind::Denied && !reached.contains(&db) => continue,
+                listed => listed?,
+            };
+            for (collection, listed) in listed {
+                let found = Namespace::new(&*db, collection);
+                if reach.0.contains(&found) {
+                    in_the_way.insert(found, listed);
+                } else if beyond.takes(&found) {
+                    staying.insert(found);
+                }
             }
         }
+        let counted = count(link, in_the_way.iter().take(COUNTED)).await?;
         let identity = server.identity(link, name);
         let (rights, disk, has_people) = (rights(link).await?, disk(link).await?, has_people(link).await?);
-        Ok(Estate { server, identity, in_the_way, counted, has_people, rights, disk })
+        Ok(Estate { server, identity, in_the_way, counted, staying, has_people, rights, disk })
     }
+}
+
+/// How many documents these hold, where that is told.
+async fn count(
+    link: &Link,
+    of: impl Iterator<Item = (&Namespace, &Listed)>,
+) -> Result<Vec<(Namespace, Option<u64>)>> {
+    let mut counted = Vec::new();
+    for (namespace, listed) in of {
+        if listed.kind == "view" {
+            counted.push((namespace.clone(), None));
+            continue;
+        }
+        let command = doc! { "count": &namespace.collection };
+        if let Ok(reply) = link.attempt(&namespace.db, command).await? {
+            let count = reply.get("n").and_then(number).and_then(|count| u64::try_from(count).ok());
+            counted.push((namespace.clone(), Some(count.unwrap_or_default())));
+        }
+    }
+    Ok(counted)
 }
 
 async fn rights(link: &Link) -> Result<Rights> {
@@ -127,6 +188,10 @@ pub struct Case<'a> {
     pub facts: &'a Facts,
     /// Which of its collections are wanted.
     pub wanted: &'a [Wanted<'a>],
+    /// Every collection that the backup has, or that the log says something of.
+    pub names: &'a BTreeSet<&'a Namespace>,
+    /// Which of them were asked for, and under which names.
+    pub selection: &'a Selection,
     /// What the log does.
     pub log: &'a Survey,
     /// How.
@@ -139,25 +204,29 @@ impl Case<'_> {
     /// Judges.
     pub fn judge(&self, estate: &Estate) -> Vec<Finding> {
         let mut findings = vec![server(&estate.server), version(self.facts, &estate.server)];
+        findings.extend(self.selected());
         findings.push(self.in_the_way(estate));
+        findings.extend(staying(&estate.staying));
         findings.extend(self.people(estate));
         findings.push(self.rights(&estate.rights));
         findings.push(self.disk(estate.disk));
         findings.extend(self.of_log());
-        findings.extend(self.nothing());
         findings.extend(self.omissions());
         findings
     }
 
     fn in_the_way(&self, estate: &Estate) -> Finding {
         let found = &estate.in_the_way;
-        let what = format!("the target has {}", names(found));
+        let what = format!("the target has {}", names(found.keys()));
+        let (it_is, them) = if found.len() == 1 { ("it is", "it") } else { ("they are", "them") };
         match (found.is_empty(), self.spec.drop) {
             (true, _) => Finding::ok("the target has none of the collections that are restored"),
-            (false, true) => Finding::warning(what, "they are dropped first"),
-            (false, false) => Finding::error(
+            (false, true) => Finding::warning(what, format!("{it_is} dropped first")),
+            (false, false) => Finding::refused(
                 what,
-                "restore under other names (rename=from=to), or let them be dropped first (drop=true)",
+                format!(
+                    "restore under other names (--rename FROM=TO), or let {them} be dropped first (--drop)"
+                ),
             ),
         }
     }
@@ -196,17 +265,21 @@ impl Case<'_> {
 
     fn disk(&self, disk: Option<(u64, u64)>) -> Finding {
         let need: u64 = self.wanted.iter().map(|wanted| wanted.blueprint.bytes()).sum();
-        let need_words = format!("the documents are {} MiB before the server compresses them", need >> 20);
+        if need == 0 {
+            return Finding::ok("what is brought from the backup has no documents");
+        }
+        let tables = self.wanted.iter().filter(|wanted| wanted.blueprint.documents.is_some()).count();
+        let tables = counted(tables as u64, "collection");
+        let need_words =
+            format!("the documents of {tables} are {} before the server compresses them", bytes(need));
         match disk {
+            None if need < FITS_ANYWHERE => Finding::ok(need_words),
             None => Finding::warning(
                 format!("{need_words}, and the target does not say how much room it has"),
                 "see for yourself that it fits",
             ),
             Some((total, used)) if total.saturating_sub(used) < need => Finding::warning(
-                format!(
-                    "{need_words}, and the target's disk has {} MiB left",
-                    total.saturating_sub(used) >> 20
-                ),
+                format!("{need_words}, and the target's disk has {} left", bytes(total.saturating_sub(used))),
                 "give it more room, or restore some of the collections (include=PATTERN)",
             ),
             Some(_) => Finding::ok(format!("{need_words}; the target has that much room")),
@@ -219,34 +292,79 @@ impl Case<'_> {
         if let Some(first) = tally.split.first {
             let (count, left_out) = (tally.split.transactions, tally.split.left_out);
             findings.push(Finding::warning(
-                format!("the selection splits {count} transactions, the first at {first}"),
-                format!("{left_out} of their operations are outside of it, and are not restored"),
+                format!("the selection splits {}, the first at {first}", counted(count, "transaction")),
+                format!("not restored, because outside of it: {}", counted(left_out, "operation")),
             ));
         }
         if !open.is_empty() {
             findings.push(Finding::warning(
-                format!("{} transactions were not committed at that moment", open.len()),
-                "nothing of them is restored, as nobody saw anything of them then",
+                format!("not committed at that moment: {}", counted(open.len() as u64, "transaction")),
+                "nothing of that is restored, as nobody saw anything of it then",
             ));
         }
         if tally.users > 0 {
             findings.push(Finding::warning(
-                format!("the log changes users and roles {} times", tally.users),
+                format!("the log has {} of users or roles", counted(tally.users, "change")),
                 "they are restored as the backup has them",
             ));
         }
         findings
     }
 
-    /// A selection of nothing is a slip of the pen.
-    fn nothing(&self) -> Option<Finding> {
-        let is_empty =
-            self.wanted.is_empty() && self.log.tally.ops + self.log.tally.commands == 0 && !self.spec.users;
-        let is_selection = !self.spec.include.is_empty();
-        (is_empty && is_selection).then(|| {
-            let what = format!("nothing in the backup matches {}", self.spec.include.join(", "));
-            Finding::error(what, "look at the names: `tidekeeper show SOURCE/ID`")
-        })
+    /// What was typed and cannot be had: before anything is written, all at once.
+    fn selected(&self) -> Vec<Finding> {
+        let names = || self.names.iter().copied();
+        let mut findings: Vec<Finding> =
+            self.selection.idle(names()).into_iter().map(|idle| self.idle(&idle)).collect();
+        let is_empty = self.wanted.is_empty() && self.log.tally.changed().is_empty() && !self.spec.users;
+        if findings.is_empty() && is_empty {
+            findings.push(match self.spec.include.join(", ") {
+                all if all.is_empty() => Finding::warning(
+                    "the backup has no collections, so nothing is restored",
+                    "see that it is the right one: `tidekeeper backups` lists all",
+                ),
+                include => Finding::error(
+                    format!("nothing that can be restored matches {include}"),
+                    "databases of the server's own are not restored into another",
+                ),
+            });
+        }
+        findings.extend(
+            self.selection
+                .clash(names())
+                .map(|clash| Finding::error(clash.to_string(), "rename one of them too, or leave it out")),
+        );
+        findings.extend(self.selection.too_long(names()).into_iter().map(|target| {
+            Finding::error(format!("no server takes a name as long as {target}"), "choose a shorter one")
+        }));
+        findings
+    }
+
+    fn idle(&self, Idle { what, name }: &Idle) -> Finding {
+        let option = match what {
+            What::RenameOfLeftOut => {
+                let advice = format!("add --include {name}, or leave the renaming out");
+                return Finding::error(
+                    format!("{name} is to be renamed, and --include leaves it out"),
+                    advice,
+                );
+            }
+            What::Include => "include",
+            What::Rename => "rename",
+        };
+        let log = if self.log.last.is_some() { ", nor in the log up to that moment" } else { "" };
+        let there = self.names.iter().copied().filter(|there| !is_own(&there.db));
+        let known: BTreeSet<String> = match name.contains('.') {
+            true => there.clone().map(ToString::to_string).collect(),
+            false => there.clone().map(|there| there.db.clone()).collect(),
+        };
+        let near = nearest(name, known.iter().map(String::as_str));
+        let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+        let all = match self.names.is_empty() {
+            true => "there is nothing".to_owned(),
+            false => format!("there are {}", names(there)),
+        };
+        Finding::error(format!("--{option} {name}: there is no such name in the backup{log}"), near + &all)
     }
 
     fn omissions(&self) -> Vec<Finding> {
@@ -261,6 +379,16 @@ impl Case<'_> {
         }
         findings
     }
+}
+
+/// A restore takes away only what it brings anew.
+fn staying(staying: &BTreeSet<Namespace>) -> Option<Finding> {
+    let first = staying.first()?;
+    let count = counted(staying.len() as u64, "collection");
+    let what =
+        format!("the target has {count} that the source did not have at that moment: {}", names(staying));
+    let drop = format!("db.getSiblingDB({:?}).getCollection({:?}).drop()", first.db, first.collection);
+    Some(Finding::warning(what, format!("not dropped; to be rid of such a one, in mongosh: {drop}")))
 }
 
 fn server(server: &Server) -> Finding {

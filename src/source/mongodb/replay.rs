@@ -5,7 +5,7 @@
 //! lanes. How a window is applied is for the target to say: by `applyOps` where it grants that ([`apply_ops`]), else by
 //! bulk writes ([`bulk`]). Each says what documents are to be, so what is sent twice does the same twice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -62,6 +62,8 @@ pub struct Span<'a> {
 pub struct Survey {
     /// What would be done, or was.
     pub tally: Tally,
+    /// Every collection of the source that it says something of, selected or not.
+    pub names: BTreeSet<Namespace>,
     /// Collections that are not selected and become one that is: all that they hold is in the log. By their names in the source;
     /// what they are called in the target meanwhile.
     pub followed: BTreeMap<Namespace, Namespace>,
@@ -168,7 +170,8 @@ async fn read(
         }
     }
     send(&windows, &mut window).await?;
-    Ok(Survey { tally: router.tally, followed: router.followed, open: assembler.open(), last, bytes })
+    let (names, open) = (router.names(), assembler.open());
+    Ok(Survey { tally: router.tally, names, followed: router.followed, open, last, bytes })
 }
 
 async fn send(windows: &Option<mpsc::Sender<Window>>, window: &mut Window) -> Result<()> {

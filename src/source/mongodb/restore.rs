@@ -1,6 +1,6 @@
 //! Restores a backup into a running deployment: plans it, checks it again, does it, compares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,13 +21,13 @@ use super::oplog::tail;
 use super::optime::OpTime;
 use super::perform::{Outcome, Performance, catalogue, specs};
 use super::plan::{self, Reach, Spec};
-use super::preflight::{Case, Estate};
+use super::preflight::{Beyond, Case, Estate};
 use super::replay::{self, Survey};
 use super::selection::Selection;
 use super::users::People;
 use super::wish::Options;
 use crate::error::{Error, Kind, Result};
-use crate::source::{Check, Finding, Identity, RestorePlan, Restored, Target, Wish};
+use crate::source::{Check, Finding, Identity, RestorePlan, Restored, Target, Wish, moment_in_words};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
 use crate::vault::reader::BackupReader;
@@ -94,25 +94,23 @@ impl MongoTarget {
         let selection = spec.selection()?;
         let wanted = plan::wanted(blueprints, &selection);
         let reach = Reach::new(&wanted, log);
-        let estate = task.guard(Estate::ask(link, self.settings.name.as_str(), &reach, task)).await?;
+        let beyond = Beyond { spec, selection: &selection };
+        let name = self.settings.name.as_str();
+        let estate = task.guard(Estate::ask(link, name, &reach, &beyond, task)).await?;
         let facts = Facts::of(&from.manifest);
         let omissions = &from.manifest.omissions;
-        let case = Case { facts: &facts, wanted: &wanted, log, spec, omissions };
-        let mut findings = case.judge(&estate);
-        let names = || blueprints.iter().map(|one| &one.namespace);
-        findings.extend(
-            selection
-                .clash(names())
-                .map(|clash| Finding::error(clash.to_string(), "rename one of them too, or leave it out")),
-        );
-        // The log may have made it later.
-        let is_still = log.tally.touched.is_empty();
-        let finding = |what: String, advice: &str| {
-            if is_still { Finding::error(what, advice) } else { Finding::warning(what, advice) }
+        let names: BTreeSet<&Namespace> =
+            blueprints.iter().map(|one| &one.namespace).chain(&log.names).collect();
+        let case = Case {
+            facts: &facts,
+            wanted: &wanted,
+            names: &names,
+            selection: &selection,
+            log,
+            spec,
+            omissions,
         };
-        findings.extend(selection.idle(names()).into_iter().map(|name| {
-            finding(format!("the backup has no {name}"), "look at the names: `tidekeeper show SOURCE/ID`")
-        }));
+        let findings = case.judge(&estate);
         Ok((estate, findings))
     }
 }
@@ -182,10 +180,11 @@ impl Target for MongoTarget {
         Ok(RestorePlan {
             backup: from.manifest.backup(),
             at,
+            as_of: cut.map_or_else(|| moment_in_words(&from.manifest), OpTime::moment_in_words),
             target: estate.identity.clone(),
-            actions: plan::actions(&wanted, &look.log, &spec),
+            actions: plan::actions(&wanted, &look.log, &spec, &estate.in_the_way),
             findings,
-            destructive: spec.destroys(&estate),
+            at_stake: spec.at_stake(&estate),
             live: plan::live(&spec, &estate),
             spec: serde_json::to_value(&spec).unwrap_or_default(),
         })

@@ -9,6 +9,9 @@ use crate::error::{Error, Kind, Result};
 /// A database's name is shorter than this many bytes.
 const DB_MAX: usize = 64;
 
+/// `db.collection` has at most so many bytes.
+const NAMESPACE_MAX: usize = 255;
+
 /// Which namespaces are wanted, and under which names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
@@ -25,6 +28,26 @@ pub struct Selection {
 struct Pattern {
     db: String,
     collection: String,
+}
+
+/// A name that was typed and means nothing that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// What it was typed for.
+    pub what: What,
+    /// As it was typed: a database, `db.collection`, or a pattern.
+    pub name: String,
+}
+
+/// What an idle name was typed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// `--include`.
+    Include,
+    /// `--rename`.
+    Rename,
+    /// `--rename` of something that is there, and that `--include` leaves out.
+    RenameOfLeftOut,
 }
 
 /// Two collections that would become one.
@@ -112,16 +135,38 @@ impl Selection {
         None
     }
 
-    /// Which of the names that were typed match none of these: a typing error would else restore nothing, without a word.
-    pub fn idle<'a>(&self, sources: impl Iterator<Item = &'a Namespace> + Clone) -> Vec<String> {
-        let patterns = self.include.iter().filter(|pattern| !sources.clone().any(|ns| pattern.takes(ns)));
-        let dbs = self.databases.keys().filter(|db| !sources.clone().any(|ns| ns.db == **db));
-        let collections = self.collections.keys().filter(|from| !sources.clone().any(|ns| ns == *from));
-        patterns
-            .map(ToString::to_string)
-            .chain(dbs.cloned())
-            .chain(collections.map(ToString::to_string))
-            .collect()
+    /// Whether a collection of the target has a name that one of the source could have been brought to: whoever wants all of
+    /// what this selects may think that it goes, if the source has none that comes there.
+    pub fn reaches(&self, target: &Namespace) -> bool {
+        let dbs = self.databases.iter().filter(|(_, to)| **to == target.db);
+        let dbs = dbs.map(|(from, _)| Namespace::new(&**from, &*target.collection));
+        let collections = self.collections.iter().filter(|(_, to)| *to == target);
+        let mut sources = dbs.chain(collections.map(|(from, _)| from.clone())).chain([target.clone()]);
+        sources.any(|source| self.target(&source).as_ref() == Some(target))
+    }
+
+    /// Which of the names that were typed mean none of these: a typing error would else restore less than was wanted, without a
+    /// word.
+    pub fn idle<'a>(&self, sources: impl Iterator<Item = &'a Namespace> + Clone) -> Vec<Idle> {
+        let is_there = |means: &dyn Fn(&Namespace) -> bool| sources.clone().any(means);
+        let patterns = self.include.iter().filter(|pattern| !is_there(&|source| pattern.takes(source)));
+        let patterns = patterns.map(|pattern| Idle { what: What::Include, name: pattern.text() });
+        // What is left out is renamed to nothing, too.
+        let renamed = |name: String, means: &dyn Fn(&Namespace) -> bool| {
+            let is_taken = is_there(&|source| means(source) && self.target(source).is_some());
+            let what = if is_there(means) { What::RenameOfLeftOut } else { What::Rename };
+            (!is_taken).then_some(Idle { what, name })
+        };
+        let dbs = self.databases.keys().filter_map(|db| renamed(db.clone(), &|source| source.db == *db));
+        let collections = self.collections.keys();
+        let collections = collections.filter_map(|from| renamed(from.to_string(), &|source| source == from));
+        patterns.chain(dbs).chain(collections).collect()
+    }
+
+    /// Those of these whose names in the target would be longer than a server takes.
+    pub fn too_long<'a>(&self, sources: impl Iterator<Item = &'a Namespace>) -> Vec<Namespace> {
+        let targets = sources.filter_map(|source| self.target(source).filter(|target| target != source));
+        targets.filter(|target| target.to_string().len() > NAMESPACE_MAX).collect()
     }
 
     fn add_rename<'a>(&mut self, text: &'a str) -> Result<&'a str> {
@@ -151,6 +196,7 @@ impl Selection {
                 if to.collection.starts_with("system.") || from.collection.starts_with("system.") {
                     return Err(wrong("a system collection keeps its name"));
                 }
+                check_collection(&to).map_err(wrong)?;
                 self.collections.insert(from, to).is_some()
             }
             _ => return Err(wrong("a database becomes a database, a collection (db.name) a collection")),
@@ -167,11 +213,12 @@ impl Pattern {
         matches(self.db.as_bytes(), ns.db.as_bytes())
             && matches(self.collection.as_bytes(), ns.collection.as_bytes())
     }
-}
 
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.db, self.collection)
+    fn text(&self) -> String {
+        match &*self.collection {
+            "*" => self.db.clone(),
+            collection => format!("{}.{collection}", self.db),
+        }
     }
 }
 
@@ -195,6 +242,18 @@ fn check_db(name: &str) -> Result<(), &'static str> {
         _ if name.contains(['/', '\\', ' ', '"', '$', '\0']) => {
             Err("the name of a database has none of / \\ \" $ and no space")
         }
+        _ => Ok(()),
+    }
+}
+
+/// What a server refuses, which would be told only once the restore has begun.
+fn check_collection(name: &Namespace) -> Result<(), &'static str> {
+    match &*name.collection {
+        _ if name.to_string().len() > NAMESPACE_MAX => Err("db.collection has at most 255 bytes"),
+        collection if collection.starts_with('.') => {
+            Err("the name of a collection does not begin with a dot")
+        }
+        collection if collection.contains(['$', '\0']) => Err("the name of a collection has no $ in it"),
         _ => Ok(()),
     }
 }

@@ -9,9 +9,10 @@ use super::preflight::{Verdict, Way};
 use super::survey::Survey;
 use super::wish::{Keys, Options, WishedWay};
 use crate::error::{Error, Kind, Result};
-use crate::source::{Action, Finding, Identity, RestorePlan, Severity};
+use crate::source::{Action, Finding, Identity, RestorePlan, kind_of_blockers};
 use crate::vault::layout::BackupRef;
 use crate::vault::manifest::Manifest;
+use crate::words::counted;
 
 /// What a plan tells its execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,11 +37,16 @@ impl Spec {
         Options { way, keys, replace: self.replace }
     }
 
-    /// Whether something that the target holds now would be lost or changed.
-    pub fn destroys(&self, estate: &Estate) -> bool {
+    /// What the target holds now that would be lost or changed: which databases have keys, and whether it has functions.
+    pub fn at_stake(&self, estate: &Estate) -> Vec<String> {
+        let server = &estate.server;
+        let databases = server.keyspace.iter().filter(|(_, keyspace)| keyspace.keys > 0);
+        let databases = databases.map(|(db, _)| format!("the keys of db{db}"));
+        let functions = (server.libraries > 0).then(|| "functions".to_owned());
         match self.keys {
-            None => !estate.server.is_empty(),
-            Some(_) => self.replace && estate.server.keys() > 0,
+            None => databases.chain(functions).collect(),
+            Some(_) if self.replace => databases.collect(),
+            Some(_) => Vec::new(),
         }
     }
 }
@@ -55,19 +61,20 @@ pub fn still_valid(plan: &RestorePlan, spec: &Spec, estate: &Estate, verdict: &V
     if estate.identity.id != plan.target.id {
         return Err(invalid(Kind::Conflict, format!("the plan is for {}", plan.target.label)));
     }
-    if let Some(blocker) = verdict.findings.iter().find(|finding| finding.severity == Severity::Error) {
+    if let Some(blocker) = verdict.findings.iter().find(|finding| finding.forbids()) {
         return Err(blocked(blocker));
     }
-    if spec.destroys(estate) && !plan.destructive {
-        let keys = estate.server.keys();
-        let why = format!("the target was empty when the plan was made, and has {keys} keys now");
+    let more = plan.newly_at_stake(spec.at_stake(estate));
+    if !more.is_empty() {
+        let (more, keys) = (more.join(", "), counted(estate.server.keys(), "key"));
+        let why = format!("{more} came into the target after the plan was made; it has {keys} now");
         return Err(invalid(Kind::Refused, why));
     }
     Ok(())
 }
 
-fn blocked(Finding { what, advice, .. }: &Finding) -> Error {
-    invalid(Kind::Unsupported, format!("{what}: {advice}"))
+fn blocked(blocker: &Finding) -> Error {
+    invalid(kind_of_blockers([blocker]), format!("{}: {}", blocker.what, blocker.advice))
 }
 
 fn invalid(kind: Kind, why: String) -> Error {
@@ -80,10 +87,11 @@ pub fn refused(backup: BackupRef, at: Option<Timestamp>, target: Identity, error
     RestorePlan {
         backup,
         at,
+        as_of: at.map(|at| at.to_string()).unwrap_or_default(),
         target,
         actions: Vec::new(),
         findings: vec![Finding::error(error.to_string(), advice)],
-        destructive: false,
+        at_stake: Vec::new(),
         live: Vec::new(),
         spec: serde_json::Value::Null,
     }
@@ -131,13 +139,13 @@ pub fn actions(survey: &Survey, spec: &Spec, reason: &str) -> Vec<Action> {
     for shard in &survey.shards {
         for (db, counts) in &shard.summary.databases {
             let why = format!("in {}, {} of them with a time to live", shard.artifact.name, counts.expires);
-            actions.push(action(load, format!("{} keys into db{db}", counts.keys()), why));
+            actions.push(action(load, format!("{} into db{db}", counted(counts.keys(), "key")), why));
         }
     }
     if survey.functions() > 0 {
         actions.push(action(
             load,
-            format!("{} function libraries", survey.functions()),
+            counted(survey.functions(), "function library"),
             "in the backup".to_owned(),
         ));
     }
@@ -148,9 +156,10 @@ pub fn actions(survey: &Survey, spec: &Spec, reason: &str) -> Vec<Action> {
 pub fn live(estate: &Estate) -> Vec<String> {
     let server = &estate.server;
     let databases = server.keyspace.iter().map(|(db, keyspace)| {
-        format!("db{db}: {} keys, {} of them with a time to live", keyspace.keys, keyspace.expires)
+        let keys = counted(keyspace.keys, "key");
+        format!("db{db}: {keys}, {} of them with a time to live", keyspace.expires)
     });
-    let libraries = (server.libraries > 0).then(|| format!("{} function libraries", server.libraries));
+    let libraries = (server.libraries > 0).then(|| counted(server.libraries, "function library"));
     let lines: Vec<String> = databases.chain(libraries).collect();
     if lines.is_empty() { vec!["the target is empty".to_owned()] } else { lines }
 }

@@ -21,7 +21,7 @@ use super::survey::{self, Shard, Survey};
 use super::tls;
 use super::wish::Options;
 use crate::error::{Error, Kind, Result};
-use crate::source::{Check, Finding, Identity, RestorePlan, Restored, Target, Wish};
+use crate::source::{Check, Finding, Identity, RestorePlan, Restored, Target, Wish, moment_in_words};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
 use crate::vault::reader::BackupReader;
@@ -113,10 +113,11 @@ impl Target for RedisTarget {
         Ok(RestorePlan {
             backup,
             at,
+            as_of: moment_in_words(&from.manifest),
             target: estate.identity.clone(),
             actions: plan::actions(&survey, &spec, &verdict.reason),
             findings,
-            destructive: spec.destroys(&estate),
+            at_stake: spec.at_stake(&estate),
             live: plan::live(&estate),
             spec: serde_json::to_value(&spec).unwrap_or_default(),
         })

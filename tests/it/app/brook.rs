@@ -316,10 +316,11 @@ impl Target for System {
         Ok(RestorePlan {
             backup: from.manifest.backup(),
             at,
+            as_of: at.map(|at| at.to_string()).unwrap_or_default(),
             target: self.identity(task).await?,
             actions: vec![Action { verb: "load".into(), object: self.bed.name.to_string(), reason }],
             findings: Vec::new(),
-            destructive: false,
+            at_stake: Vec::new(),
             live: Vec::new(),
             spec: json!(cut),
         })

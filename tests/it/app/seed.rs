@@ -43,10 +43,23 @@ pub async fn timelines(folder: &Path, source: &SourceName) {
             log_position: Some(position(base)),
             ..Manifest::bare(&backup, "mongodb", Status::Complete, moment(base))
         };
-        let key = layout::manifest(&backup);
-        let _ =
-            decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &manifest).await.expect("it is made");
+        commit(&vault, &manifest).await;
     }
+}
+
+/// A backup from which no log goes on.
+pub async fn backup(folder: &Path, source: &SourceName, kind: &str) {
+    let clock = SystemClock::shared();
+    let place = Place::Fs { path: folder.into(), single_host: false };
+    let store = place::open_store(&place, clock.clone()).await.expect("the vault is there");
+    let backup = BackupRef { source: source.clone(), id: BackupId::new(moment("06:00:00"), None, 7) };
+    let manifest = Manifest::bare(&backup, kind, Status::Complete, moment("06:00:00"));
+    commit(&Vault::new(store, clock, None), &manifest).await;
+}
+
+async fn commit(vault: &Vault, manifest: &Manifest) {
+    let key = layout::manifest(&manifest.backup());
+    let _ = decide(vault.store.as_ref(), vault.clock.as_ref(), &key, manifest).await.expect("it is made");
 }
 
 fn moment(time: &str) -> Timestamp {

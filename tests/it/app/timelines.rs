@@ -213,6 +213,12 @@ async fn what_cannot_be_had_is_refused_with_what_can() {
     }
     let future = stage.plan(&stage.wish(later(stage.clock.now(), 60))).await.unwrap_err();
     assert_eq!(future.kind(), Kind::Usage);
+    assert!(future.to_string().contains(&format!("it is {} now", stage.clock.now())), "{future}");
+    let until = view.windows[1].to.unwrap().to_string();
+    assert!(future.hint_text().is_some_and(|hint| hint.contains(&until)), "{future:?}");
+    let half = stage.plan(&stage.wish(whole + SignedDuration::from_millis(500))).await.unwrap_err();
+    assert_eq!(half.kind(), Kind::Usage);
+    assert!(half.hint_text().is_some_and(|hint| hint.contains(&format!("{whole} is with all"))), "{half:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,9 +232,17 @@ async fn a_restore_into_the_source_ends_its_timeline() {
     assert_eq!(done.outcome, End::Succeeded, "{:?}", done.error);
     assert_eq!(stage.bed.words(), expected);
     assert!(
-        done.summary.ends_with("; the window of brook-closed starts anew with its next backup"),
+        done.summary.ends_with(
+            "; the window of brook-closed starts anew with its next backup: `tidekeeper backup brook-closed`"
+        ),
         "{}",
         done.summary
+    );
+    assert!(done.summary.contains(&format!(", as of {at}: ")), "{}", done.summary);
+    let said = done.detail["plan"]["findings"].to_string();
+    assert!(
+        said.contains("the target is brook-closed itself") && said.contains("its timeline ends"),
+        "{said}"
     );
 
     stage.flow(60).await;
@@ -287,7 +301,7 @@ async fn a_command_has_the_log_stored_before_it_restores_into_the_source() {
     let began = stage.clock.now();
     let done = restored_by_a_command(&mut stage, began - SignedDuration::from_secs(30)).await;
     assert_eq!(done.outcome, End::Succeeded, "{:?}", done.error);
-    assert!(done.summary.ends_with("starts anew with its next backup"), "{}", done.summary);
+    assert!(done.summary.contains("starts anew with its next backup"), "{}", done.summary);
     let view = stage.app.timeline(&stage.name).await.unwrap();
     let end = view.windows[0].to.unwrap();
     assert!(

@@ -4,6 +4,19 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tidekeeper::cli::human::{age, bytes, count, duration};
+use tidekeeper::words::counted;
+
+#[test]
+fn one_is_not_many() {
+    for (number, one, shown) in [
+        (1, "index", "1 index"),
+        (2, "index", "2 indexes"),
+        (0, "function library", "0 function libraries"),
+        (3, "key", "3 keys"),
+    ] {
+        assert_eq!(counted(number, one), shown);
+    }
+}
 
 #[test]
 fn sizes() {

@@ -124,12 +124,20 @@ async fn what_was_dropped_by_accident_comes_back_as_it_was_the_second_before() {
     assert!(documents(&shop.scratch, "rescue", "users").await.is_empty());
 
     // What is in the way refuses it, until somebody says that it may go and has seen what goes.
-    says(shop.at(before, &[]).await, 1, &["the target has shop.orders", "the target was not touched"]);
+    says(
+        shop.at(before, &[]).await,
+        3,
+        &["the target has shop.orders", "the target was not touched", "--drop"],
+    );
     says(shop.at(before, &["--drop"]).await, 3, &["shop.orders: 80 documents", "--confirm"]);
     let after = this_second().await;
     let plan = shop.planned(after, &["--drop"]).await;
+    let staying = "the target has 1 collection that the source did not have at that moment: rescue.orders";
+    assert!(plan["findings"].to_string().contains(staying), "{plan}");
     let hash = plan["hash"].as_str().expect("a hash");
-    shop.at(after, &["--drop", "--confirm", hash]).await.exits(0);
+    let done = shop.at(after, &["--drop", "--confirm", hash]).await;
+    assert!(done.stdout.contains(&format!(", as of {after}: ")), "{done:?}");
+    says(done, 0, &["warning", staying]);
     assert_eq!(documents(&shop.scratch, "shop", "users").await.len(), 9);
     assert!(documents(&shop.scratch, "shop", "orders").await.is_empty());
 
@@ -137,7 +145,13 @@ async fn what_was_dropped_by_accident_comes_back_as_it_was_the_second_before() {
     let refused = shop.at(long_ago, &[]).await;
     says(refused, 1, &[&from, &to, "before the first backup", "hint: `tidekeeper timeline mongo-main`"]);
     let future = after + Duration::from_secs(3_600);
-    says(shop.at(future, &[]).await, 2, &["`at` is in the future"]);
+    says(shop.at(future, &[]).await, 2, &["`at` is in the future", "now", &from, &to]);
+    let half = after + Duration::from_millis(500);
+    says(shop.at(half, &[]).await, 2, &["a part of a second", &format!("{after} is with all")]);
+    let both = shop.at(after, &["-o", "until=1764301234:5"]).await;
+    says(both, 2, &["both the moment", "leave one of the two out"]);
+    let mistyped = shop.cli.run(&["restore", "mongo-mian", "--at", &after.to_string()]).await;
+    says(mistyped, 1, &["mongo-mian has no backup", "did you mean mongo-main?"]);
     drop(daemon);
 }
 

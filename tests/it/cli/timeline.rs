@@ -8,10 +8,13 @@ async fn windows_and_gaps_are_drawn_from_the_vault_alone() {
     let cli = Cli::new(&[]);
     cli.run(&["init", "--vault", "vault"]).await.exits(0);
     let none = cli.run(&["timeline", "mongo-main", "--vault", "vault"]).await.exits(1);
-    assert!(none.stderr.contains("the vault holds none"), "{none:?}");
+    assert!(none.stderr.contains("mongo-main has no backup in this vault"), "{none:?}");
 
+    let nobody = ["timeline", "mongo-mian", "--vault", "vault"];
     seed::timelines(&cli.path("vault"), &"mongo-main".parse().expect("a name")).await;
     let text = cli.run(&["timeline", "mongo-main", "--vault", "vault"]).await.exits(0).stdout;
+    let mistyped = cli.run(&nobody).await.exits(1);
+    assert!(mistyped.stderr.contains("did you mean mongo-main?"), "{mistyped:?}");
     let mut lines = text.lines();
     assert_eq!(
         lines.next(),
@@ -34,4 +37,20 @@ async fn windows_and_gaps_are_drawn_from_the_vault_alone() {
     let json = cli.run(&["timeline", "mongo-main", "--vault", "vault", "--json"]).await.exits(0).json();
     assert_eq!((json["windows"].as_array().map(Vec::len), &json["segments"]), (Some(2), &2.into()));
     assert_eq!(json["gaps"][0]["why"], "the log has rolled over");
+}
+
+#[tokio::test]
+async fn a_source_without_a_timeline_is_told_why_it_has_none() {
+    let cli = Cli::new(&[]);
+    cli.run(&["init", "--vault", "vault"]).await.exits(0);
+    let kinds =
+        [("alone", "mongodb", "no place in a log"), ("cache", "redis", "the moments of its backups only")];
+    for (source, kind, why) in kinds {
+        seed::backup(&cli.path("vault"), &source.parse().expect("a name"), kind).await;
+        for args in [&["timeline", source][..], &["restore", source, "--at", "2026-11-21T05:00:00Z"]] {
+            let none = cli.run(&[args, &["--vault", "vault"]].concat()).await.exits(1);
+            assert!(none.stderr.contains(&format!("{source} has no timeline")), "{none:?}");
+            assert!(none.stderr.contains(why), "{why}: {none:?}");
+        }
+    }
 }

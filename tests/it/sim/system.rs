@@ -159,10 +159,11 @@ impl Target for System {
         Ok(RestorePlan {
             backup: from.manifest.backup(),
             at,
+            as_of: String::new(),
             target: self.identity(task).await?,
             actions: vec![load],
             findings: Vec::new(),
-            destructive: false,
+            at_stake: Vec::new(),
             live: Vec::new(),
             spec: Value::Null,
         })

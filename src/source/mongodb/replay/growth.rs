@@ -15,16 +15,22 @@ pub struct Growth {
     pub by: i64,
     /// Whether every entry found the data as it was left by the one before: then each insert is one more.
     pub is_certain: bool,
+    /// Whether it was dropped, or given another name, and not made again.
+    pub is_gone: bool,
 }
 
 impl Growth {
     /// Of a collection that nothing was done to.
     pub fn none(ns: &Namespace) -> Self {
-        Growth { base: Some(ns.clone()), by: 0, is_certain: true }
+        Growth { base: Some(ns.clone()), by: 0, is_certain: true, is_gone: false }
     }
 
     fn made() -> Self {
-        Growth { base: None, by: 0, is_certain: true }
+        Growth { base: None, by: 0, is_certain: true, is_gone: false }
+    }
+
+    fn gone() -> Self {
+        Growth { is_gone: true, ..Growth::made() }
     }
 }
 
@@ -46,7 +52,10 @@ impl Growths {
         }
         let Some(growth) = self.0.get_mut(&*write.ns) else { return };
         match write.change {
-            Change::Insert(_) => growth.by += 1,
+            Change::Insert(_) => {
+                growth.by += 1;
+                growth.is_gone = false;
+            }
             Change::Remove => growth.by -= 1,
             Change::Replace(_) | Change::Patch(_) => {}
         }
@@ -56,12 +65,15 @@ impl Growths {
     /// A collection is changed.
     pub fn command(&mut self, act: &Act) {
         match act {
-            Act::Create(ns, _) | Act::Drop(ns) => {
+            Act::Create(ns, _) => {
                 self.0.insert(ns.clone(), Growth::made());
+            }
+            Act::Drop(ns) => {
+                self.0.insert(ns.clone(), Growth::gone());
             }
             Act::Rename(from, to) => {
                 let moved = self.of(from);
-                self.0.insert(from.clone(), Growth::made());
+                self.0.insert(from.clone(), Growth::gone());
                 self.0.insert(to.clone(), moved);
             }
             Act::Modify(..) => {}

@@ -343,6 +343,12 @@ impl<'a> Router<'a> {
         }
     }
 
+    /// Every collection of the source that the log said something of, wanted or not: a time series by its own name.
+    pub fn names(&self) -> BTreeSet<Namespace> {
+        let names = self.targets.keys().filter_map(|full| Namespace::parse(full));
+        names.map(|name| name.series()).collect()
+    }
+
     /// A command that changes one collection.
     fn change(
         &mut self,

@@ -44,7 +44,7 @@ async fn under_other_names_nobody_asked_for_users() {
     ] {
         let plan = plan(&stage, &target, &backup, wish.clone()).await.expect("a plan");
         assert_eq!(plan.actions.iter().any(|action| action.verb == "merge"), users, "{wish}");
-        assert!(!plan.destructive, "there are no users yet");
+        assert!(!plan.is_destructive(), "there are no users yet");
     }
 }
 
@@ -54,14 +54,14 @@ async fn over_users_that_are_there_they_come_only_if_that_is_confirmed() {
     let backup = backup(&stage).await;
     let target = MongoTarget::new(server.settings());
     let before = plan(&stage, &target, &backup, json!({})).await.expect("a plan");
-    assert!(!before.destructive);
+    assert!(!before.is_destructive());
     let eve = doc! { "createUser": "eve", "pwd": "secret", "roles": [{ "role": "read", "db": "shop" }] };
     server.command("shop", eve).await;
     let plans =
         [(json!({}), true), (json!({ "users": false }), false), (json!({ "include": "shop" }), false)];
     for (wish, destructive) in plans {
         let plan = plan(&stage, &target, &backup, wish.clone()).await.expect("a plan");
-        assert_eq!(plan.destructive, destructive, "{wish}: {:?}", plan.live);
+        assert_eq!(plan.is_destructive(), destructive, "{wish}: {:?}", plan.live);
         assert_eq!(plan.live.iter().any(|line| line.contains("users")), destructive, "{:?}", plan.live);
     }
     let error = target.restore(&backup, &before, &stage.task).await.expect_err("nobody confirmed that");

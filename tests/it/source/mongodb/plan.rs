@@ -1,5 +1,7 @@
 //! Plans of restores, of which moments they are, and what metadata says.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
@@ -68,7 +70,6 @@ fn the_cut_is_at_the_end_of_a_second_or_where_it_is_said() {
     let cut = |at, until| facts.cut(at, until).expect("it can be meant");
     assert_eq!(cut(None, None), Ok(Some(at(100, 3))));
     assert_eq!(cut(second(100), None), Ok(Some(at(100, u32::MAX))));
-    assert_eq!(cut(second(101), Some(at(101, 4))), Ok(Some(at(101, 4))));
     assert_eq!(cut(None, Some(at(100, 3))), Ok(Some(at(100, 3))));
     for (moment, until, words) in
         [(second(99), None, "1970-01-01T00:01:39Z"), (None, Some(at(100, 2)), "100:2")]
@@ -77,8 +78,10 @@ fn the_cut_is_at_the_end_of_a_second_or_where_it_is_said() {
         assert_eq!(finding.severity, Severity::Error);
         assert!(finding.what.contains(words) && finding.what.contains("100:3"), "{finding:?}");
     }
-    let error = facts.cut(second(101), Some(at(102, 1))).expect_err("they disagree");
-    assert_eq!(error.kind(), Kind::Usage);
+    let half = Timestamp::from_millisecond(101_500).expect("a moment");
+    for (moment, until) in [(second(101), Some(at(101, 4))), (Some(half), None)] {
+        assert_eq!(facts.cut(moment, until).expect_err("it cannot be meant").kind(), Kind::Usage);
+    }
 }
 
 #[test]
@@ -95,24 +98,24 @@ fn many_collections_are_told_by_database() {
     let spec = Spec::new(&Options::default(), true, true, None);
     let selection = spec.selection().expect("a selection");
     let few: Vec<Blueprint> = (0..50).map(|n| blueprint("shop", &format!("c{n}"))).collect();
-    let lines = actions(&wanted(&few, &selection), &Survey::default(), &spec);
+    let lines = actions(&wanted(&few, &selection), &Survey::default(), &spec, &BTreeMap::new());
     assert_eq!(lines.len(), 50 + 2);
     assert_eq!((lines[50].verb.as_str(), lines[50].object.as_str()), ("build", "50 indexes"));
     assert_eq!(lines[51].verb, "merge");
     let mut many: Vec<Blueprint> = (0..60).map(|n| blueprint("shop", &format!("c{n}"))).collect();
     many.extend([blueprint("hr", "people"), blueprint("config", "settings"), blueprint("local", "x")]);
-    let lines = actions(&wanted(&many, &selection), &Survey::default(), &spec);
+    let lines = actions(&wanted(&many, &selection), &Survey::default(), &spec, &BTreeMap::new());
     let objects: Vec<&str> = lines.iter().map(|line| line.object.as_str()).collect();
-    assert_eq!(objects[..2], ["1 collections in hr", "60 collections in shop"], "{objects:?}");
+    assert_eq!(objects[..2], ["1 collection in hr", "60 collections in shop"], "{objects:?}");
 }
 
 #[test]
 fn the_log_has_a_line_if_it_does_something() {
     let mut log = Survey::default();
     let spec = Spec::new(&Options::default(), true, false, Some(at(100, 7)));
-    assert!(actions(&[], &log, &spec).is_empty());
+    assert!(actions(&[], &log, &spec, &BTreeMap::new()).is_empty());
     log.tally.ops = 12;
-    let lines = actions(&[], &log, &spec);
+    let lines = actions(&[], &log, &spec, &BTreeMap::new());
     assert_eq!(lines[0].verb, "replay");
     assert!(lines[0].object.contains("12 operations") && lines[0].reason.contains("100:7"), "{lines:?}");
 }

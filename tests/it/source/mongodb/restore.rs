@@ -137,7 +137,7 @@ async fn everything_comes_back() {
     let target = target(&server);
     let plan = plan(&stage, &target, &backup, json!({})).await.expect("a plan");
     assert_eq!(plan.blockers().count(), 0, "{:?}", plan.findings);
-    assert!(!plan.destructive);
+    assert!(!plan.is_destructive());
     let restored = target.restore(&backup, &plan, &stage.task).await.expect("it restores");
     assert!(restored.omissions.is_empty(), "{:?}", restored.omissions);
     assert_eq!(restored.items, 100);
@@ -228,8 +228,27 @@ async fn a_part_comes_back_under_another_name_beside_what_is_there() {
     assert_eq!(names, ["empty"]);
     assert_equal(&stage, &target, &backup).await;
 
-    let plan = plan(&stage, &target, &backup, json!({ "include": "shpo" })).await.expect("a plan");
-    assert!(plan.blockers().any(|finding| finding.what.contains("shpo")), "{:?}", plan.findings);
+    // Each name that means nothing is told, before anything is written.
+    for (wish, what, advice) in [
+        (json!({ "include": "shpo" }), "--include shpo: there is no such name", "did you mean shop?"),
+        (
+            json!({ "include": ["shop", "shop.strcit"] }),
+            "--include shop.strcit: ",
+            "did you mean shop.strict?",
+        ),
+        (
+            json!({ "rename": "shop.cpa=shop.x" }),
+            "--rename shop.cpa: there is no such name",
+            "mean shop.cap?",
+        ),
+        (json!({ "rename": "nothing=x" }), "--rename nothing: ", "there are other.odd, shop."),
+        (json!({ "include": "other", "rename": "shop=x" }), "shop is to be renamed, and", "--include shop"),
+    ] {
+        let plan = plan(&stage, &target, &backup, wish).await.expect("a plan");
+        let mut blockers = plan.blockers();
+        let found = blockers.find(|finding| finding.what.contains(what) && finding.advice.contains(advice));
+        assert!(found.is_some(), "{what}: {:?}", plan.findings);
+    }
 }
 
 #[tokio::test]
@@ -241,7 +260,7 @@ async fn what_stands_in_the_way_is_dropped_only_if_that_is_wanted_and_confirmed(
     let (_, backup) = stage.back_up(&source.settings(), USUAL).await.expect("it is backed up");
     let (target, brought) = (target(&server), server.client().await);
     let clean = plan(&stage, &target, &backup, json!({ "drop": true })).await.expect("a plan");
-    assert!(!clean.destructive);
+    assert!(!clean.is_destructive());
     for name in ["a", "bystander"] {
         let old = brought.database("shop").collection(name);
         fill(&old, 100..103, 5).await;
@@ -252,16 +271,31 @@ async fn what_stands_in_the_way_is_dropped_only_if_that_is_wanted_and_confirmed(
         "{:?}",
         refused.findings
     );
+    assert!(refused.document()["hash"].is_null(), "there is nothing that could be confirmed");
     let error = target.restore(&backup, &refused, &stage.task).await.expect_err("it must not");
+    assert_eq!(error.kind(), Kind::Refused, "{error:?}");
     assert!(error.hint_text().is_some_and(|hint| hint.contains("not touched")), "{error:?}");
     let error = target.restore(&backup, &clean, &stage.task).await.expect_err("nobody confirmed that");
     assert_eq!(error.kind(), Kind::Refused, "{error:?}");
     assert_eq!(held(&brought, "shop", "a").await.len(), 3);
 
     let drop = plan(&stage, &target, &backup, json!({ "drop": true })).await.expect("a plan");
-    assert!(drop.destructive);
+    assert!(drop.is_destructive());
     assert_eq!(drop.live, ["shop.a: 3 documents"]);
-    assert_eq!(drop.hash(), clean.hash(), "what the target holds is no part of the hash");
+    assert_eq!(drop.at_stake.len(), 1, "{:?}", drop.at_stake);
+    assert_ne!(drop.hash(), clean.hash(), "nobody who saw the target empty has said that this may go");
+    fill(&brought.database("shop").collection("a"), 200..202, 5).await;
+    let more = plan(&stage, &target, &backup, json!({ "drop": true })).await.expect("a plan");
+    assert_eq!(more.hash(), drop.hash(), "how much it holds is no part of the hash");
+    brought.database("shop").collection::<Document>("a").drop().await.expect("it is dropped");
+    fill(&brought.database("shop").collection("a"), 300..303, 5).await;
+    let another = plan(&stage, &target, &backup, json!({ "drop": true })).await.expect("a plan");
+    assert_ne!(another.hash(), drop.hash(), "it is another collection of the same name");
+    let error = target.restore(&backup, &drop, &stage.task).await.expect_err("nobody confirmed that");
+    assert_eq!(error.kind(), Kind::Refused, "{error:?}");
+    let staying = drop.findings.iter().find(|finding| finding.what.contains("shop.bystander"));
+    assert!(staying.is_some_and(|one| one.advice.contains(r#"getCollection("bystander").drop()"#)));
+    let drop = another;
     target.restore(&backup, &drop, &stage.task).await.expect("it restores");
     assert!(held(&brought, "shop", "a").await == held(&client, "shop", "a").await);
     assert_eq!(held(&brought, "shop", "bystander").await.len(), 3);
@@ -442,6 +476,11 @@ async fn any_place_of_the_log_comes_back() {
     let mut history: Vec<(OpTime, Held)> = Vec::new();
     for round in 4..10 {
         change(&client, round).await;
+        if round == 8 {
+            fill(&client.database("shop").collection("late"), 0..3, 5).await;
+            fill(&client.database("shop").collection("brief"), 0..3, 5).await;
+            client.database("shop").collection::<Document>("brief").drop().await.expect("it is dropped");
+        }
         let (head, _) = newest(&link, &stage.task).await.expect("it tells").expect("it has an oplog");
         history.push((head, state(&client, "shop").await));
     }
@@ -463,6 +502,16 @@ async fn any_place_of_the_log_comes_back() {
         assert!(names.contains(&"number of documents after the log"), "{names:?}");
     }
     let (last, whole) = history.last().expect("a history");
+    // What only the log knows has its line, and can be named.
+    let wish = json!({ "until": last.to_string(), "drop": true, "rename": ["shop.late=shop.later", "shop.never=x.y"] });
+    let named = plan(&stage, &target, &backup, wish).await.expect("a plan");
+    let blockers: Vec<&str> = named.blockers().map(|finding| finding.what.as_str()).collect();
+    let never = "--rename shop.never: there is no such name in the backup, nor in the log up to that moment";
+    assert_eq!(blockers, [never]);
+    let line = named.actions.iter().find(|action| action.object == "shop.later").expect("a line");
+    assert!(line.reason.starts_with("made by the log"), "{line:?}");
+    assert!(!named.actions.iter().any(|action| action.object == "shop.brief"), "{:?}", named.actions);
+    assert!(named.as_of.contains(&last.to_string()), "{}", named.as_of);
     let wish = json!({ "until": last.to_string(), "include": "shop.orders", "rename": "shop=copy" });
     let plan = plan(&stage, &target, &backup, wish).await.expect("a plan");
     let split = plan.findings.iter().find(|finding| finding.what.contains("splits"));

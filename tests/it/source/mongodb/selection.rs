@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tidekeeper::error::Kind;
 use tidekeeper::source::mongodb::namespace::Namespace;
-use tidekeeper::source::mongodb::selection::Selection;
+use tidekeeper::source::mongodb::selection::{Selection, What};
 
 fn selection(include: &[&str], rename: &[&str]) -> Selection {
     let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -61,6 +61,8 @@ fn what_cannot_be_meant_is_refused() {
         "a=local",
         "a=x y",
         "a.b=.c",
+        "a.b=c.d$e",
+        "a.b=c.x\0y",
     ];
     for rename in wrong {
         let error = Selection::parse(&[], &[rename.to_owned()]).expect_err(rename);
@@ -80,7 +82,41 @@ fn names_that_clash_or_match_nothing_are_found() {
     let clash = selection(&[], &["a=b"]).clash(&names).expect("a.x and b.x");
     assert_eq!(clash.to_string(), "a.x and b.x would both become b.x");
     assert_eq!(selection(&[], &["a=c"]).clash(&names), None);
-    assert_eq!(selection(&["a", "c.*"], &["b.z=b.w"]).idle(names.iter()), ["c.*", "b.z"]);
+    let idle = |include: &[&str], rename: &[&str]| {
+        let idle = selection(include, rename).idle(names.iter());
+        idle.into_iter().map(|idle| (idle.what, idle.name)).collect::<Vec<_>>()
+    };
+    let told = |what, name: &str| (what, name.to_owned());
+    let expected = [told(What::Include, "c"), told(What::Rename, "b.z")];
+    assert_eq!(idle(&["a", "b", "c.*"], &["b.z=b.w"]), expected);
+    let left_out = [told(What::RenameOfLeftOut, "b"), told(What::RenameOfLeftOut, "b.x")];
+    assert_eq!(idle(&["a"], &["b=d", "b.x=b.z"]), left_out);
+    assert_eq!(idle(&["*.x"], &["a.x=a.y", "b=d"]), []);
+    let long = selection(&[], &["a=abcdef"]);
+    let name = Namespace::new("a", "x".repeat(253));
+    assert_eq!(long.too_long([&name, &names[0]].into_iter()), [Namespace::new("abcdef", &*name.collection)]);
+    let whole = format!("a.b=a.{}", "x".repeat(254));
+    assert!(Selection::parse(&[], &[whole]).is_err(), "no server takes it");
+}
+
+#[test]
+fn what_could_have_been_brought_to_a_name_is_known() {
+    let reaches = |include: &[&str], rename: &[&str], target: &str| {
+        selection(include, rename).reaches(&Namespace::parse(target).expect("a namespace"))
+    };
+    for (include, rename, target, expected) in [
+        (&[][..], &[][..], "shop.new", true),
+        (&["shop"], &[], "shop.new", true),
+        (&["shop.orders"], &[], "shop.new", false),
+        (&["shop"], &[], "hr.new", false),
+        (&["shop"], &["shop=old"], "old.new", true),
+        (&["shop"], &["shop=old"], "shop.new", false),
+        (&["shop"], &["shop.a=x.b"], "x.b", true),
+        (&["shop"], &["shop.a=x.b"], "x.c", false),
+        (&["shop"], &["shop.a=x.b"], "shop.a", false),
+    ] {
+        assert_eq!(reaches(include, rename, target), expected, "{include:?} {rename:?} {target}");
+    }
 }
 
 /// The pattern as a set of choices: the naive way.

@@ -49,8 +49,9 @@ async fn replication_brings_the_same_data_however_the_target_loads() {
         let plan = stage.plan(&target, &backup, json!({})).await.expect("a plan");
         assert_eq!(plan.blockers().count(), 0, "{:?}", plan.findings);
         assert_eq!(plan.spec["way"], "replication");
-        assert!(plan.destructive);
-        assert_eq!(plan.live, ["db0: 1 keys, 0 of them with a time to live"]);
+        assert!(plan.is_destructive());
+        assert_eq!(plan.live, ["db0: 1 key, 0 of them with a time to live"]);
+        assert_eq!(plan.at_stake, ["the keys of db0"]);
         assert_eq!(verbs(&plan), ["replace", "load", "load", "load"]);
 
         let restored = target.restore(&backup, &plan, &stage.task).await.expect("it restores");
@@ -190,7 +191,7 @@ async fn some_keys_are_restored_beside_others() {
     script(&server, "redis.call('SET', 'mine', 1); redis.call('SET', 'user:7', 'changed')").await;
     let target = target(&server);
     let plan = stage.plan(&target, &backup, json!({"keys": "user:[1-9]"})).await.expect("a plan");
-    assert!(!plan.destructive, "nothing is overwritten");
+    assert!(!plan.is_destructive(), "nothing is overwritten");
     assert_eq!(verbs(&plan), ["create"]);
     let restored = target.restore(&backup, &plan, &stage.task).await.expect("it restores");
     assert_eq!(restored.items, 8);
@@ -203,7 +204,7 @@ async fn some_keys_are_restored_beside_others() {
 
     let wish = json!({"keys": "user:[1-9]", "replace": true});
     let plan = stage.plan(&target, &backup, wish).await.expect("a plan");
-    assert!(plan.destructive);
+    assert!(plan.is_destructive());
     let restored = target.restore(&backup, &plan, &stage.task).await.expect("it restores");
     assert!(restored.omissions.is_empty(), "{:?}", restored.omissions);
     assert_eq!(command::<String>(&server, &["GET", "user:7"]).await, "value 7");
@@ -282,7 +283,7 @@ async fn a_plan_is_for_one_server_in_one_state() {
     let (backup, _) = backup(&stage).await;
     let (server, other) = tokio::join!(RedisServer::start(&[]), RedisServer::start(&[]));
     let plan = stage.plan(&target(&server), &backup, json!({})).await.expect("a plan");
-    assert!(!plan.destructive);
+    assert!(!plan.is_destructive());
     let again = stage.plan(&target(&server), &backup, json!({})).await.expect("a plan");
     assert_eq!(plan.hash(), again.hash());
     let elsewhere = target(&other).restore(&backup, &plan, &stage.task).await.expect_err("another server");
@@ -291,11 +292,17 @@ async fn a_plan_is_for_one_server_in_one_state() {
     let _: () = command(&server, &["SET", "new", "data"]).await;
     let filled = target(&server).restore(&backup, &plan, &stage.task).await.expect_err("it has data now");
     assert_eq!(filled.kind(), Kind::Refused);
-    assert!(filled.why().contains("1 keys now"), "{filled}");
+    assert!(
+        filled.why().contains("the keys of db0 came into the target") && filled.why().contains("1 key now"),
+        "{filled}"
+    );
     assert_eq!(command::<String>(&server, &["GET", "new"]).await, "data");
     let later = stage.plan(&target(&server), &backup, json!({})).await.expect("a plan");
-    assert!(later.destructive);
-    assert_eq!(later.hash(), plan.hash(), "live counts are not part of the hash");
+    assert!(later.is_destructive());
+    assert_ne!(later.hash(), plan.hash(), "nobody who saw it empty has said that this may go");
+    let _: () = command(&server, &["SET", "more", "data"]).await;
+    let more = stage.plan(&target(&server), &backup, json!({})).await.expect("a plan");
+    assert_eq!(more.hash(), later.hash(), "live counts are not part of the hash");
 }
 
 /// Plans that cannot be executed, and the servers stay as they are.

@@ -124,15 +124,21 @@ impl Scene {
         }
     }
 
+    /// The hash of the plan as the target is now.
+    async fn planned(&self) -> String {
+        let args = [&self.args()[..], &["--dry-run", "--json"]].concat();
+        let plan = self.cli.run(&args).await.exits(0).json();
+        plan["hash"].as_str().expect("a hash").to_owned()
+    }
+
     /// Starts the restore into an empty target, and kills it as soon as a point is reached.
-    async fn killed_at(&self, point: Point, hash: &str) {
+    async fn killed_at(&self, point: Point) {
         let client = self.target.client().await;
         self.target.command("shop", doc! { "dropDatabase": 1 }).await;
         let claims = keys(&self.store, "claims/").await.len();
         // Each answer of the target takes its time, so that each step does.
         self.proxy.set(Weather { delay: Duration::from_millis(70), ..Weather::default() });
-        let args = [&self.args()[..], &["--confirm", hash]].concat();
-        let mut command = self.cli.command(&args);
+        let mut command = self.cli.command(&self.args());
         let mut restore =
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary is built");
         wait_for(&format!("{point:?}"), LONG, async || self.is_at(point, &client, claims).await).await;
@@ -148,14 +154,13 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restore_that_was_killed_and_started_again_ends_the_same() {
     let scene = scene().await;
-    let plan = scene.cli.run(&[&scene.args()[..], &["--dry-run", "--json"]].concat()).await.exits(0).json();
-    let hash = plan["hash"].as_str().expect("a hash");
     let expected = state(&scene.source).await;
     assert_eq!(expected.len(), 3);
     for point in POINTS {
-        scene.killed_at(point, hash).await;
-        let again = [&scene.args()[..], &["--confirm", hash]].concat();
-        scene.cli.run(&again).await.exits(0);
+        scene.killed_at(point).await;
+        // What the dead one has brought is in the way now, so that the plan is another.
+        let hash = scene.planned().await;
+        scene.cli.run(&[&scene.args()[..], &["--confirm", &hash]].concat()).await.exits(0);
         assert!(state(&scene.target).await == expected, "{point:?}: the target is not as the source was");
     }
     let runs = scene.cli.run(&["runs", "--action", "restore", "--json"]).await.exits(0).json();
@@ -187,8 +192,7 @@ async fn a_target_that_goes_for_good_ends_the_restore_which_says_how_to_go_on() 
     says(ended, 1, &["restoring mongo-main/", &endpoint, "the target was being written", "drop=true"]);
     scene.target.restart().await;
     scene.proxy.set(Weather::default());
-    let plan = scene.cli.run(&[&scene.args()[..], &["--dry-run", "--json"]].concat()).await.exits(0).json();
-    let hash = plan["hash"].as_str().expect("a hash");
-    scene.cli.run(&[&scene.args()[..], &["--confirm", hash]].concat()).await.exits(0);
+    let hash = scene.planned().await;
+    scene.cli.run(&[&scene.args()[..], &["--confirm", &hash]].concat()).await.exits(0);
     assert!(state(&scene.target).await == expected, "the target is not as the source was");
 }
