@@ -1,15 +1,18 @@
 //! One client of a deployment: connected, bounded in time, speaking raw documents.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error as DriverError;
+use mongodb::event::EventHandler;
+use mongodb::event::sdam::SdamEvent;
 use mongodb::options::{ClientOptions, Credential, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Database};
 
 use super::config::Settings;
-use super::failure::{code, code_of, failed, failing};
-use crate::clock::{SharedClock, within};
+use super::failure::{code, code_of, failed, failing, words};
+use crate::clock::{SharedClock, aloud, within};
 use crate::error::{Error, Kind, Result};
 use crate::source::Identity;
 
@@ -30,6 +33,27 @@ pub struct Link {
     /// Its hosts, without credentials.
     pub endpoint: String,
     reads: SelectionCriteria,
+    away: Away,
+}
+
+/// Why a server did not answer when the driver looked after it last; none while it does.
+#[derive(Clone, Debug, Default)]
+struct Away(Arc<Mutex<Option<String>>>);
+
+impl Away {
+    /// Takes in how a look at a server ended.
+    fn note(&self, event: SdamEvent) {
+        let why = match event {
+            SdamEvent::ServerHeartbeatFailed(failed) => Some(words(&failed.failure)),
+            SdamEvent::ServerHeartbeatSucceeded(_) => None,
+            _ => return,
+        };
+        *self.0.lock().expect("no holder panics") = why;
+    }
+
+    fn why(&self) -> Option<String> {
+        self.0.lock().expect("no holder panics").clone()
+    }
 }
 
 impl Link {
@@ -50,6 +74,9 @@ impl Link {
         options.app_name = Some("tidekeeper".to_owned());
         options.server_selection_timeout.get_or_insert(SELECTION_LIMIT);
         options.max_pool_size.get_or_insert(POOL);
+        let away = Away::default();
+        let noted = away.clone();
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| noted.note(event)));
         let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
         let preference = match settings.prefer_secondary {
             true => ReadPreference::SecondaryPreferred { options: None },
@@ -61,6 +88,7 @@ impl Link {
             clock: clock.clone(),
             endpoint: hosts.join(","),
             reads: SelectionCriteria::ReadPreference(preference),
+            away,
         })
     }
 
@@ -91,10 +119,15 @@ impl Link {
     /// Sends a small command whose refusal means something to the caller.
     ///
     /// # Errors
-    /// `Timeout` after 30 s.
+    /// `Timeout` after 30 s. Who waits longer than a while is told why.
     pub async fn attempt(&self, db: &str, command: Document) -> Result<Result<Document, DriverError>> {
         let doing = self.doing(&command);
+        let tell = || {
+            let why = self.away.why().unwrap_or_else(|| "it does not answer".to_owned());
+            tracing::warn!(server = %self.endpoint, why, "waiting for the server");
+        };
         let sent = async { Ok(self.client.database(db).run_command(command).await) };
+        let sent = aloud(&*self.clock, sent, tell);
         let late = || Err(Error::new(Kind::Timeout, doing, format!("no answer within {CALL_LIMIT:?}")));
         within(&*self.clock, CALL_LIMIT, sent, late).await
     }

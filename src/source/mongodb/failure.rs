@@ -120,8 +120,9 @@ fn of_code(code: i32) -> (Kind, Option<&'static str>) {
 }
 
 /// The server's message without the driver's wrapping.
-fn words(error: &DriverError) -> String {
+pub fn words(error: &DriverError) -> String {
     match &*error.kind {
+        ErrorKind::Io(cause) => cause.to_string(),
         ErrorKind::Command(command) => {
             format!("{} (code {}, {})", command.message, command.code, command.code_name)
         }

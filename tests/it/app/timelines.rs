@@ -167,7 +167,15 @@ async fn what_cannot_be_had_is_refused_with_what_can() {
     let lost = stage.clock.now() - SignedDuration::from_secs(30);
     let status = stage.app.status(&stage.engine).await.unwrap();
     let told = format!("{:?}", status.sources[0].problems);
-    assert!(told.contains("its log is not followed") && told.contains("as told"), "{told}");
+    assert!(told.contains("its log is not followed since") && told.contains("as told"), "{told}");
+    assert!(!told.contains("a daemon leads"), "the cause is known: {told}");
+    // From another process only the vault is seen, and where to ask.
+    let (app, engine) = stage.process("far");
+    let told = format!("{:?}", app.status(&engine).await.unwrap().sources[0].problems);
+    assert!(
+        told.contains("its log was last heard of at") && told.contains("tidekeeper --server http://"),
+        "{told}"
+    );
     let after = stage.plan(&stage.wish(lost)).await.unwrap_err();
     let window = stage.app.timeline(&stage.name).await.unwrap().windows[0].clone();
     let whole = window.to.unwrap() - SignedDuration::from_secs(1);
@@ -184,7 +192,7 @@ async fn what_cannot_be_had_is_refused_with_what_can() {
     stage.flow(90).await;
     let status = stage.app.status(&stage.engine).await.unwrap();
     let told = format!("{:?}", status.sources[0].problems);
-    assert!(told.contains("no good backup is in the timeline that is being written"), "{told}");
+    assert!(told.contains("no good backup lies after it: the log has rolled over"), "{told}");
     // The log goes on, but from no backup yet: then the gap is the reason.
     let behind = stage.plan(&stage.wish(lost)).await.unwrap_err();
     assert!(behind.to_string().contains("the log has rolled over"), "{behind}");
@@ -197,6 +205,8 @@ async fn what_cannot_be_had_is_refused_with_what_can() {
     stage.flow(30).await;
     let view = stage.app.timeline(&stage.name).await.unwrap();
     assert_eq!((view.windows.len(), view.gaps.len()), (2, 1), "{view:?}");
+    let status = stage.app.status(&stage.engine).await.unwrap();
+    assert!(status.sources[0].problems.iter().all(|one| !one.what.contains("nothing between")), "{status:?}");
 
     for (at, words) in [
         (before, "before the first backup"),
