@@ -132,7 +132,7 @@ impl App {
         };
         let tell =
             || tracing::warn!(%source, "waiting until its log is stored up to now, by the daemon that leads");
-        let (_, record) = aloud(&*self.clock, engine.have_done(&ask, SEALING), tell).await?;
+        let (_, record) = aloud(&*self.clock, Box::pin(engine.have_done(&ask, SEALING)), tell).await?;
         match record.finished() {
             Some(finished) if finished.outcome == End::Succeeded => Ok(()),
             finished => Err(match finished.and_then(|finished| finished.error.as_ref()) {

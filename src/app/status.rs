@@ -118,29 +118,24 @@ impl Facts<'_> {
 
     /// That no window goes on from here, and why. A gap is a problem until a good backup lies after it: then nothing can be
     /// done about it any more, and `tidekeeper timeline` still draws it.
-    fn no_base(&self, source: &SourceName) -> Vec<Advice> {
-        let Some(log) = self.log else { return Vec::new() };
-        let take_one = || format!("take one: `tidekeeper backup {source}`");
+    fn no_base(&self, source: &SourceName) -> Option<Advice> {
+        let log = self.log?;
         let newest = log.windows.iter().map(|window| window.from).max();
-        let open = log.gaps().into_iter().filter(|gap| newest.is_none_or(|from| from < gap.before));
-        let gaps: Vec<Advice> = open
-            .map(|gap| {
-                let (after, before) = (log.text(gap.after), log.text(gap.before));
-                Advice {
-                    what: format!(
-                        "nothing between {after} and {before} can be restored, nor anything since, as no good backup lies \
-                         after it: {}",
-                        gap.why
-                    ),
-                    advice: take_one(),
-                }
-            })
-            .collect();
-        if gaps.is_empty() && log.end().is_none() {
-            let what =
-                "no good backup is in the timeline that is being written, so no second since can be restored";
-            return vec![Advice { what: what.to_owned(), advice: take_one() }];
-        }
-        gaps
+        // Of several the oldest says all: nothing behind it comes back.
+        let gap = log.gaps().into_iter().find(|gap| newest.is_none_or(|from| from < gap.before));
+        let what = match gap {
+            Some(gap) => format!(
+                "nothing between {} and {} can be restored, nor anything since, as no good backup lies after it: {}",
+                log.text(gap.after),
+                log.text(gap.before),
+                gap.why
+            ),
+            None if log.end().is_none() => {
+                "no good backup is in the timeline that is being written, so no second since can be restored"
+                    .to_owned()
+            }
+            None => return None,
+        };
+        Some(Advice { what, advice: format!("take one: `tidekeeper backup {source}`") })
     }
 }

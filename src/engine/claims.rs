@@ -12,7 +12,8 @@ use crate::error::{Error, Kind, Result};
 use crate::task::MARGIN;
 use crate::vault::Vault;
 use crate::vault::decide::{Deciding, Decision, decide, read_json};
-use crate::vault::layout::{self, ClaimNote};
+use crate::vault::layout;
+use crate::vault::layout::claims::{self as keys, ClaimNote};
 use crate::vault::store::list_all;
 
 /// `claims/<target>/<n>.json`
@@ -121,8 +122,7 @@ pub struct Held {
 pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<Claimed> {
     let newest = newest(vault, wanted.identity).await?;
     if let Some((n, released)) = newest
-        && let Some(last) =
-            read_json::<Claim>(vault.store.as_ref(), &layout::claim(wanted.identity, n)).await?
+        && let Some(last) = read_json::<Claim>(vault.store.as_ref(), &keys::claim(wanted.identity, n)).await?
     {
         // Our own, made by a call whose answer got lost: the same claim.
         let ours = last.run == *wanted.run && last.attempt == wanted.attempt;
@@ -143,7 +143,7 @@ pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<Claimed> {
         deadline: wanted.deadline,
         at: vault.clock.now(),
     };
-    let key = layout::claim(wanted.identity, n);
+    let key = keys::claim(wanted.identity, n);
     match decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &claim).await? {
         Decision::Ours => Ok(Claimed::Ours(Held { identity: claim.identity, n })),
         Decision::Theirs(theirs) => Ok(Claimed::Theirs(theirs)),
@@ -153,7 +153,7 @@ pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<Claimed> {
 /// Who holds a target now.
 pub async fn holder(vault: &Vault, identity: &str) -> Result<Option<Claim>> {
     let Some((n, false)) = newest(vault, identity).await? else { return Ok(None) };
-    let claim = read_json::<Claim>(vault.store.as_ref(), &layout::claim(identity, n)).await?;
+    let claim = read_json::<Claim>(vault.store.as_ref(), &keys::claim(identity, n)).await?;
     match claim {
         Some(claim) => Ok(holds(vault, &claim).await?.then_some(claim)),
         None => Ok(None),
@@ -162,9 +162,9 @@ pub async fn holder(vault: &Vault, identity: &str) -> Result<Option<Claim>> {
 
 /// The newest claim's number, and whether it was released.
 async fn newest(vault: &Vault, identity: &str) -> Result<Option<(u64, bool)>> {
-    let entries = list_all(vault.store.as_ref(), &layout::claims(identity)).await?;
+    let entries = list_all(vault.store.as_ref(), &keys::claims(identity)).await?;
     let mut newest = None;
-    for (_, n, note) in entries.iter().filter_map(|entry| layout::claim_of(&entry.key)) {
+    for (_, n, note) in entries.iter().filter_map(|entry| keys::claim_of(&entry.key)) {
         newest = newest.max(Some((n, note == Some(ClaimNote::Released))));
     }
     Ok(newest)
@@ -178,7 +178,7 @@ pub(super) async fn note(
     by: Option<&str>,
 ) -> Result<()> {
     let said = Note { nonce: layout::nonce(), at: vault.clock.now(), by: by.map(str::to_owned) };
-    let key = layout::claim_note(identity, n, note);
+    let key = keys::claim_note(identity, n, note);
     let _ = decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &said).await?;
     Ok(())
 }

@@ -57,7 +57,9 @@ impl Engine {
             match self.perform(job.clone(), stop.clone(), progress.clone()).await? {
                 Performed::Over => return self.ended(request.run).await,
                 Performed::Later(at) => {
-                    progress.step("wait for another try", self.clock().monotonic());
+                    if progress.snapshot().step.is_empty() {
+                        progress.step("wait for another try", self.clock().monotonic());
+                    }
                     let left = Duration::try_from(at.duration_since(self.clock().now()));
                     // Nobody else goes on with it: stopped between two attempts, it is over.
                     if self.stopped_within(left.unwrap_or_default(), stop).await {

@@ -2,8 +2,9 @@
 //!
 //! Objects are written once, so a leader cannot renew a lease. It need not: whoever wants to follow it in office looks whether
 //! its process is gone, and unless it is asks: `leaders/<n>/<nonce>.asked.json`. That a process is there says nothing: it may
-//! be stopped, or hang, or run where nobody can look. A leader answers within [`LOOK_EVERY`]; one that leaves a question open for [`PATIENCE`] is succeeded. It learns so at
-//! its next effect, because the fence it passes before each looks for a newer generation.
+//! be stopped, or hang, or run where nobody can look. A leader answers within [`LOOK_EVERY`]; one that leaves a question open
+//! for [`PATIENCE`] is succeeded. It learns so at its next effect, because the fence it passes before each looks for a newer
+//! generation.
 //!
 //! Leadership passes by itself only inside one domain (a cluster, a machine). Another domain on the same vault reads only,
 //! until it is started with `--take-over`.

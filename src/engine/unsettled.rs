@@ -11,7 +11,7 @@ use crate::config::SourceName;
 use crate::error::Result;
 use crate::vault::Vault;
 use crate::vault::decide::read_json;
-use crate::vault::layout::{self, ClaimNote};
+use crate::vault::layout::claims::{CLAIMS, ClaimNote, claim_of};
 use crate::vault::store::{Key, list_all};
 
 /// A restore whose target was written to.
@@ -78,7 +78,7 @@ impl Engine {
     }
 
     async fn touch(&self, key: &Key) -> Result<Option<Touch>> {
-        let Some((_, n, _)) = layout::claim_of(key) else { return Ok(None) };
+        let Some((_, n, _)) = claim_of(key) else { return Ok(None) };
         let Some(claim) = read_json::<Claim>(&*self.0.vault.store, key).await? else { return Ok(None) };
         let Some(Try { started, finished }) =
             ledger::attempt(&self.0.vault, &claim.run, claim.attempt).await?
@@ -110,8 +110,8 @@ impl Engine {
 
 async fn listed(vault: &Vault) -> Result<Listed> {
     let (mut touched, mut settled, mut claims) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-    for entry in list_all(&*vault.store, layout::CLAIMS).await? {
-        let Some((target, n, note)) = layout::claim_of(&entry.key) else { continue };
+    for entry in list_all(&*vault.store, CLAIMS).await? {
+        let Some((target, n, note)) = claim_of(&entry.key) else { continue };
         let of = (target.to_owned(), n);
         match note {
             None => drop(claims.insert(of, entry.key)),
