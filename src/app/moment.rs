@@ -64,6 +64,7 @@ impl App {
         };
         let refused = match log.place(wanted) {
             Place::In(backup) => return Ok(Point::of(backup)),
+            Place::End(backup, end) => return Ok(Point { up_to: Some(end), ..Point::of(backup) }),
             Place::After => match self.point_after(source, at, wanted, log, engine).await? {
                 Ok(point) => return Ok(point),
                 Err(refused) => refused,

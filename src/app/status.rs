@@ -1,6 +1,6 @@
 //! How every source fares: what the engine knows of its backups and runs, and what the vault holds of its log.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 
 use super::{App, Log};
 use crate::config::SourceName;
@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::engine::followers::Following;
 use crate::engine::views::source::{Advice, SourceView, StatusView};
 use crate::error::Result;
+use crate::vault::timeline::chain::stretches;
 use crate::vault::timeline::writer::Bounds;
 
 /// So many times the age at which a segment is closed may pass before somebody should look: one time is as it should be, and
@@ -78,13 +79,13 @@ impl Facts<'_> {
         );
         let (what, advice) = match (self.following, self.log, &view.window) {
             (Some(Following { since, error: Some(error) }), ..) => (
-                format!("its log is not followed since {since}: {}; {stored}", error.message),
+                format!("its log is not followed since {}: {}; {stored}", to_second(*since), error.message),
                 error.hint.clone().unwrap_or_else(|| "it is tried again by itself".to_owned()),
             ),
             (Some(Following { error: None, .. }), Some(_), _) => return None,
             (Some(Following { since, error: None }), None, _) => (
                 "its timeline has not begun".to_owned(),
-                format!("wait a moment: its log is followed since {since}"),
+                format!("wait a moment: its log is followed since {}", to_second(*since)),
             ),
             (None, None, _) => {
                 ("its timeline has not begun: nothing of its log is stored".to_owned(), self.elsewhere())
@@ -119,7 +120,7 @@ impl Facts<'_> {
     /// That no window goes on from here, and why. A gap is a problem until a good backup lies after it: then nothing can be
     /// done about it any more, and `tidekeeper timeline` still draws it.
     fn no_base(&self, source: &SourceName) -> Option<Advice> {
-        let log = self.log?;
+        let log = self.log.filter(|log| !is_ahead(log))?;
         let newest = log.windows.iter().map(|window| window.from).max();
         // Of several the oldest says all: nothing behind it comes back.
         let gap = log.gaps().into_iter().find(|gap| newest.is_none_or(|from| from < gap.before));
@@ -138,4 +139,16 @@ impl Facts<'_> {
         };
         Some(Advice { what, advice: format!("take one: `tidekeeper backup {source}`") })
     }
+}
+
+/// Whether a good backup lies behind what is stored of the log that is open: it begins a window once the log is stored that far.
+fn is_ahead(log: &Log) -> bool {
+    let open = log.timelines.last().filter(|newest| newest.end == Ok(None));
+    let Some(reached) = open.and_then(|open| stretches(open).pop()) else { return false };
+    log.bases.iter().any(|base| base.good && base.identity == reached.identity && base.position > reached.to)
+}
+
+/// As people read it.
+fn to_second(at: Timestamp) -> Timestamp {
+    at.round(Unit::Second).unwrap_or(at)
 }

@@ -59,6 +59,9 @@ impl Chore {
     }
 }
 
+/// How often it is tried whether a vault takes objects again.
+const AGAIN_EVERY: Duration = Duration::from_secs(5);
+
 /// How often a run that somebody holds is looked at again.
 const HELD_EVERY: Duration = Duration::from_secs(10);
 
@@ -206,7 +209,11 @@ impl Daemon {
 
     fn is_due(&self, chore: Chore) -> bool {
         let now = self.engine.clock().monotonic();
-        self.chores.get(&chore).is_none_or(|done| now.saturating_sub(*done) >= chore.every())
+        let every = match chore {
+            Chore::Writing if self.unwritable.is_some() => AGAIN_EVERY,
+            _ => chore.every(),
+        };
+        self.chores.get(&chore).is_none_or(|done| now.saturating_sub(*done) >= every)
     }
 
     fn did(&mut self, chore: Chore) {

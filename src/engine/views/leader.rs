@@ -1,4 +1,4 @@
-//! Who leads, as far as it can be told from here: where nobody does, no schedule runs.
+//! Who leads, as far as it can be told from here: where nobody does, no schedule runs and no log is followed.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -55,7 +55,8 @@ impl Engine {
         };
         let is_stopped = matches!(found, Some((_, Fate::Stopped)));
         let leader = found.map(|(leader, fate)| LeaderView::of(leader, fate));
-        let missed = nobody_leads(leader.as_ref(), is_stopped).filter(|_| !self.0.timetable.lines.is_empty());
+        let is_needed = !self.0.timetable.lines.is_empty() || !self.0.workshop.followers().is_empty();
+        let missed = nobody_leads(leader.as_ref(), is_stopped).filter(|_| is_needed);
         Ok((leader, missed.into_iter().collect()))
     }
 }
@@ -74,7 +75,7 @@ fn nobody_leads(last: Option<&LeaderView>, is_stopped: bool) -> Option<Advice> {
         None => "nobody ever led this vault".to_owned(),
         Some(LeaderView { host, pid, since, .. }) if is_stopped => {
             let what = format!(
-                "no daemon works, so no schedule runs: process {pid} of {host}, which leads since {since}, is stopped (SIGSTOP)"
+                "no daemon works, so nothing runs by itself: process {pid} of {host}, which leads since {since}, is stopped (SIGSTOP)"
             );
             return Some(Advice {
                 what,
@@ -88,6 +89,6 @@ fn nobody_leads(last: Option<&LeaderView>, is_stopped: bool) -> Option<Advice> {
         }
         Some(_) => return None,
     };
-    let what = format!("no daemon leads, so no schedule runs: {last}");
+    let what = format!("no daemon leads, so nothing runs by itself: {last}");
     Some(Advice { what, advice: "start `tidekeeper serve`".to_owned() })
 }

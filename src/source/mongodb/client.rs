@@ -12,7 +12,7 @@ use mongodb::{Client, Database};
 
 use super::config::Settings;
 use super::failure::{code, code_of, failed, failing, words};
-use crate::clock::{SharedClock, aloud, within};
+use crate::clock::{SharedClock, within};
 use crate::error::{Error, Kind, Result};
 use crate::source::Identity;
 
@@ -49,10 +49,6 @@ impl Away {
             _ => return,
         };
         *self.0.lock().expect("no holder panics") = why;
-    }
-
-    fn why(&self) -> Option<String> {
-        self.0.lock().expect("no holder panics").clone()
     }
 }
 
@@ -97,6 +93,11 @@ impl Link {
         self.reads.clone()
     }
 
+    /// Why nobody answers, as the last look at a server ended; none while one does.
+    pub fn away(&self) -> Option<String> {
+        self.away.0.lock().expect("no holder panics").clone()
+    }
+
     /// The clock that its calls are bounded by.
     pub fn clock(&self) -> &SharedClock {
         &self.clock
@@ -119,15 +120,10 @@ impl Link {
     /// Sends a small command whose refusal means something to the caller.
     ///
     /// # Errors
-    /// `Timeout` after 30 s. Who waits longer than a while is told why.
+    /// `Timeout` after 30 s.
     pub async fn attempt(&self, db: &str, command: Document) -> Result<Result<Document, DriverError>> {
         let doing = self.doing(&command);
-        let tell = || {
-            let why = self.away.why().unwrap_or_else(|| "it does not answer".to_owned());
-            tracing::warn!(server = %self.endpoint, why, "waiting for the server");
-        };
         let sent = async { Ok(self.client.database(db).run_command(command).await) };
-        let sent = aloud(&*self.clock, sent, tell);
         let late = || Err(Error::new(Kind::Timeout, doing, format!("no answer within {CALL_LIMIT:?}")));
         within(&*self.clock, CALL_LIMIT, sent, late).await
     }

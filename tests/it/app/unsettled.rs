@@ -15,14 +15,16 @@ use tidekeeper::vault::manifest::Status;
 
 use super::stage::Stage;
 
-/// A stage with a backup, a minute of words, and a restore into the source that died when it had begun to write.
+/// A stage with a backup, a minute of words and some rest, and a restore to that rest, into the source, that died when it had
+/// begun to write.
 async fn half_restored(name: &str) -> (Stage, RestoreWish, RunId) {
     let mut stage = Stage::new(name);
     stage.flow(5).await;
     assert_eq!(stage.back_up().await.outcome, End::Succeeded);
     stage.flow(60).await;
+    stage.rest(20).await;
     stage.bed.slow_restores(Duration::from_secs(100));
-    let at = stage.clock.now() - SignedDuration::from_secs(30);
+    let at = stage.clock.now() - SignedDuration::from_secs(5);
     let wish = RestoreWish { target: None, ..stage.wish(at) };
     let (app, engine) = stage.process("command");
     let ours = wish.clone();
@@ -91,6 +93,7 @@ async fn no_backup_counts_until_it_is_done_again() {
 
     let done = stage.restore(&wish).await;
     assert_eq!(done.outcome, End::Succeeded, "{:?}", done.error);
+    assert_eq!(stage.bed.words().last().map(String::as_str), Some("word-195"), "the last before the rest");
     assert!(view(&stage).await.unsettled.is_empty());
     // Another timeline begins once the restore has ended, and its follower knows.
     stage.flow(40).await;

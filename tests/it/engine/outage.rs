@@ -74,7 +74,7 @@ async fn a_vault_that_takes_nothing_more_is_told_though_nothing_is_due() {
     assert!(down.code == "denied" && down.message.contains("writing to the vault"), "{down:?}");
     assert!(process.engine.health().leads.is_some(), "what needs no writing goes on");
     line.set(WELL);
-    world.pass([&mut daemon], 35).await;
+    world.pass([&mut daemon], 7).await;
     assert!(process.engine.health().is_ready());
 }
 
