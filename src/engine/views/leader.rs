@@ -75,7 +75,8 @@ fn nobody_leads(last: Option<&LeaderView>, is_stopped: bool) -> Option<Advice> {
         None => "nobody ever led this vault".to_owned(),
         Some(LeaderView { host, pid, since, .. }) if is_stopped => {
             let what = format!(
-                "no daemon works, so nothing runs by itself: process {pid} of {host}, which leads since {since}, is stopped (SIGSTOP)"
+                "no daemon works, so nothing runs by itself: process {pid} of {host}, which leads since {since}, is stopped \
+                 (SIGSTOP)"
             );
             return Some(Advice {
                 what,
