@@ -26,6 +26,7 @@ use crate::vault::catalog::Catalog;
 use crate::vault::layout::BackupRef;
 use crate::vault::store_clock::StoreClock;
 
+mod again;
 mod backup;
 mod extract;
 mod follow;

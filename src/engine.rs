@@ -50,6 +50,7 @@ pub mod run;
 pub mod schedule;
 pub mod serve;
 pub mod switches;
+pub mod unsettled;
 pub mod views;
 
 pub mod work;

@@ -55,6 +55,14 @@ pub trait Kind: Debug + Sync {
         task: &Task,
     ) -> Result<Vec<Extracted>>;
 
+    /// Adds to the options of a restore what it takes to do the same over what a first try left half done.
+    fn restore_again(&self, _options: &mut Map<String, Value>) {}
+
+    /// Whether a restore with these options brings all of a backup, under its own names.
+    fn restores_all(&self, _options: &Map<String, Value>) -> bool {
+        true
+    }
+
     /// How the records of its log are told apart.
     fn framing(&self) -> Framing {
         |_| None

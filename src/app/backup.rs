@@ -5,6 +5,9 @@ use serde_json::json;
 
 use super::App;
 use crate::config::SourceName;
+use crate::engine::Engine;
+use crate::engine::run::End;
+use crate::engine::unsettled::{Quiet, Touch};
 use crate::engine::work::{Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
 use crate::source::Configured;
@@ -45,18 +48,52 @@ impl Backup {
         Ok(whole.unwrap_or_default())
     }
 
-    /// What the capture is worth beside the good backups before it.
-    async fn judge(&self, capture: &Capture, bytes: u64, task: &Task) -> Result<(Status, Option<String>)> {
+    /// What the capture is worth beside the good backups before it, and beside what restores have done to its source.
+    async fn judge(
+        &self,
+        capture: &Capture,
+        bytes: u64,
+        disturbed: Option<String>,
+        task: &Task,
+    ) -> Result<(Status, Option<String>)> {
+        if disturbed.is_some() {
+            return Ok((Status::Suspect, disturbed));
+        }
         let listing = task.guard(self.app.catalog.list(Some(&self.source))).await?;
         let predecessors = baseline(listing.of(&self.source));
         let size = Size { items: capture.contents.items, bytes };
         Ok(judge(size, &capture.omissions, &predecessors))
     }
 
-    async fn capture_and_commit(&self, out: BackupWriter, task: &Task) -> Result<Manifest> {
+    /// The restore that has written to the source meanwhile, or did before and never came to its end: then what was captured
+    /// is neither what the source was nor what it was to be.
+    async fn disturbed(&self, quiet: &Quiet, engine: &Engine, task: &Task) -> Result<Option<String>> {
+        let touches = task.guard(engine.touched_since(quiet)).await?;
+        if touches.is_empty() {
+            return Ok(None);
+        }
+        let identity = self.app.source(&self.source)?.target().identity(task).await;
+        // Which system this is cannot be had, so that any of them may be it.
+        let any = identity.is_err();
+        let identity = identity.ok().map(|identity| identity.id);
+        let is_of = |touch: &&Touch| any || touch.is_of(&self.source, identity.as_deref());
+        Ok(touches.iter().find(is_of).map(|touch| {
+            let run = &touch.claim.run;
+            match touch.ended {
+                Some(End::Succeeded) => format!("run {run} restored into the source meanwhile"),
+                _ => format!(
+                    "run {run} began to restore into the source, and did not come to its end before this"
+                ),
+            }
+        }))
+    }
+
+    async fn capture_and_commit(&self, out: BackupWriter, engine: &Engine, task: &Task) -> Result<Manifest> {
+        let quiet = task.guard(engine.quiet()).await?;
         let capture = self.capture(self.app.source(&self.source)?, task, &out).await?;
         task.step("commit");
-        let (status, reason) = self.judge(&capture, out.plain_bytes(), task).await?;
+        let disturbed = self.disturbed(&quiet, engine, task).await?;
+        let (status, reason) = self.judge(&capture, out.plain_bytes(), disturbed, task).await?;
         out.commit(capture, status, reason).await
     }
 }
@@ -78,7 +115,8 @@ impl Work for Backup {
         };
         let out = BackupWriter::new(&self.app.vault, backup, self.kind, task, self.app.clock.now())
             .led_by(attempt.fence.generation());
-        let manifest = self.capture_and_commit(out, task).await.map_err(|error| error.while_doing(doing))?;
+        let committed = self.capture_and_commit(out, attempt.engine(), task).await;
+        let manifest = committed.map_err(|error| error.while_doing(doing))?;
         // So that the window reaches beyond the backup at once.
         self.app.seal_here(&self.source, task).await;
         Ok(done(&manifest))

@@ -33,6 +33,8 @@ pub struct Log {
 pub enum Place {
     /// In a window: it is had from this backup.
     In(BackupRef),
+    /// Behind a window whose log was closed later, at this position, which it reaches: what it ends with is that moment.
+    End(BackupRef, Position),
     /// Before all windows.
     Before,
     /// Between these two.
@@ -77,6 +79,9 @@ impl Log {
         if let Some((base, _)) = chain::base_for(&self.timelines, &self.bases, wanted) {
             return Place::In(base.backup.clone());
         }
+        if let Some((backup, end)) = self.closed_end(wanted) {
+            return Place::End(backup, end);
+        }
         let before = self.windows.iter().map(|window| window.to).filter(|to| *to < wanted).max();
         let after = self.windows.iter().map(|window| window.from).filter(|from| *from > wanted).min();
         match (before, after) {
@@ -85,6 +90,19 @@ impl Log {
             (Some(end), Some(begin)) => Place::Between(end, begin),
             (Some(_), None) => Place::After,
         }
+    }
+
+    /// The last window before `wanted`, if nothing was written between its end and `wanted`, as whoever closed its log saw.
+    fn closed_end(&self, wanted: Position) -> Option<(BackupRef, Position)> {
+        let window =
+            self.windows.iter().filter(|window| window.to < wanted).max_by_key(|window| window.to)?;
+        let timeline = self.timelines.iter().find(|timeline| timeline.id == window.timeline)?;
+        let end = timeline.end.as_ref().ok()?.as_ref()?;
+        if end.position != window.to || self.kind.position_at(end.at)? < wanted {
+            return None;
+        }
+        let (base, _) = chain::base_for(&self.timelines, &self.bases, window.to)?;
+        Some((base.backup.clone(), window.to))
     }
 
     /// Up to where can be restored, and from which backup, along the timeline that is being written: its very end, no place
@@ -172,7 +190,7 @@ impl Log {
                 ("that moment is before the first backup that its log goes on from".to_owned(), see)
             }
             Place::Between(after, before) => (self.why_between(*after, *before), see),
-            Place::After | Place::In(_) => self.behind(see),
+            Place::After | Place::In(_) | Place::End(..) => self.behind(see),
         };
         Error::new(Kind::NotFound, doing, format!("{}; {why}", self.summary())).hint(hint)
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::App;
 use super::log::{Log, Place};
+use crate::clock::aloud;
 use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::request::Ask;
@@ -42,8 +43,8 @@ impl Point {
     }
 }
 
-/// How long a seal may take that a restore waits for.
-const SEALING: Duration = Duration::from_secs(40);
+/// How long a seal may take that a restore waits for: a daemon that does not answer is succeeded within it.
+const SEALING: Duration = Duration::from_secs(75);
 
 /// How often a log is sealed for one question. While the second that is asked for lasts, more may be written in it.
 const SEALS: u32 = 3;
@@ -66,6 +67,7 @@ impl App {
         }
         let refused = match log.place(wanted) {
             Place::In(backup) => return Ok(Point::of(backup)),
+            Place::End(backup, end) => return Ok(Point { up_to: Some(end), ..Point::of(backup) }),
             Place::After => match self.point_after(source, at, wanted, log, engine).await? {
                 Ok(point) => return Ok(point),
                 Err(refused) => refused,
@@ -132,7 +134,9 @@ impl App {
             order,
             deadline: SEALING,
         };
-        let (_, record) = engine.have_done(&ask, SEALING).await?;
+        let tell =
+            || tracing::warn!(%source, "waiting until its log is stored up to now, by the daemon that leads");
+        let (_, record) = aloud(&*self.clock, Box::pin(engine.have_done(&ask, SEALING)), tell).await?;
         match record.finished() {
             Some(finished) if finished.outcome == End::Succeeded => Ok(()),
             finished => Err(match finished.and_then(|finished| finished.error.as_ref()) {

@@ -75,6 +75,7 @@ impl App {
         engine: &Engine,
         task: &Task,
     ) -> Result<RestorePlan> {
+        task.step("plan");
         let order = self.restore_order(wish, engine, task).await?;
         let (target, params) = parse(&order)?;
         let held = hold_if_writable(self, &params.backup, "plan a restore", task).await?;
@@ -136,6 +137,7 @@ impl Restore {
         let anew = self.close_timelines(&*target, task, attempt).await;
         let anew = anew.map_err(|error| error.hint_first("the target was not touched"))?;
         let told = |error: Error| anew.iter().fold(error, |error, anew| error.hint_first(anew));
+        attempt.touch().await.map_err(|error| error.hint_first("the target was not touched"))?;
         let restored = target.restore(&reader, &plan, task).await.map_err(told)?;
         task.step("compare");
         let checks = match restored.selected {
@@ -144,9 +146,28 @@ impl Restore {
                 error.hint_first("the target holds all of the backup, and was not compared")
             })?,
         };
+        self.settle(attempt).await;
         let mut done = done(&plan, &restored, &checks);
         done.summary.extend(anew.iter().map(|anew| format!("; {anew}")));
         Ok(done)
+    }
+
+    /// What the target holds counts again. All of a backup makes up for whatever was left half done before; a selection only for
+    /// the same selection of the same moment.
+    async fn settle(&self, attempt: &Attempt) {
+        let kind = self.app.target(&self.target).ok().and_then(|system| self.app.kind(system.kind()));
+        let asked = |params: &Params| {
+            let mut options = params.options.clone();
+            kind.inspect(|kind| kind.restore_again(&mut options));
+            (params.backup.clone(), params.at, options)
+        };
+        let makes_up = |order: &Order| {
+            let is_same = parse(order).is_ok_and(|(_, params)| asked(&params) == asked(&self.params));
+            is_same || kind.is_some_and(|kind| kind.restores_all(&self.params.options))
+        };
+        if let Err(error) = attempt.settle(&self.target, makes_up).await {
+            tracing::warn!(run = %attempt.run, %error, "it is not written down that the target counts again");
+        }
     }
 
     /// Ends the timelines that follow the target's log: what is written from here on is the restore's doing, and no moment

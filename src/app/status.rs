@@ -1,14 +1,14 @@
 //! How every source fares: what the engine knows of its backups and runs, and what the vault holds of its log.
 
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 
 use super::{App, Log};
+use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::followers::Following;
 use crate::engine::views::source::{Advice, SourceView, StatusView};
 use crate::error::Result;
+use crate::vault::timeline::chain::stretches;
 use crate::vault::timeline::writer::Bounds;
 
 /// So many times the age at which a segment is closed may pass before somebody should look: one time is as it should be, and
@@ -19,19 +19,25 @@ impl App {
     /// How everything fares.
     pub async fn status(&self, engine: &Engine) -> Result<StatusView> {
         let mut status = engine.status().await?;
+        if let Some(down) = engine.health().vault {
+            let advice =
+                down.hint.unwrap_or_else(|| "look at its store, and at the network to it".to_owned());
+            status.problems.insert(0, Advice { what: down.message, advice });
+        }
         let following = engine.following();
         let listing = self.catalog.list(None).await?;
+        let led = status.leader.as_ref().is_some_and(|leader| leader.alive != Some(false));
+        let asked = format!("`tidekeeper --server http://{} status`", self.config.api.listen);
         for view in &mut status.sources {
             let source = view.source.clone();
             let bounds = self.source(&source).ok().and_then(|system| system.source().timeline());
             let log = self.log_lately(&source, &listing).await?;
-            let schedule = self.config.schedule(&source);
             let facts = Facts {
                 now: self.clock.now(),
                 bounds,
                 log: log.as_ref(),
-                promised: schedule.map(|schedule| schedule.retention.window),
                 following: following.get(&source),
+                leader: led.then_some(&asked),
             };
             facts.amend(view);
         }
@@ -45,9 +51,10 @@ struct Facts<'a> {
     /// Whether its log is to be followed, and how.
     bounds: Option<Bounds>,
     log: Option<&'a Log>,
-    /// How far back any second should stay restorable.
-    promised: Option<Duration>,
+    /// How its follower fares, where that lives in this process.
     following: Option<&'a Following>,
+    /// Where a daemon leads, as far as can be told from here: how it is asked.
+    leader: Option<&'a String>,
 }
 
 impl Facts<'_> {
@@ -55,58 +62,93 @@ impl Facts<'_> {
         view.window = self.log.and_then(Log::newest);
         let age = view.window.as_ref().map(|window| self.now.duration_since(window.to).as_secs());
         view.rpo_s = view.rpo_s.into_iter().chain(age).min();
-        let (Some(bounds), source) = (self.bounds, &view.source) else { return };
-        let mut problems = Vec::new();
-        let mut say = |what: String, advice: String| problems.push(Advice { what, advice });
-        if let Some(error) = self.following.and_then(|following| following.error.as_ref()) {
-            let advice = error.hint.clone().unwrap_or_else(|| "it is tried again by itself".to_owned());
-            say(format!("its log is not followed: {}", error.message), advice);
+        let Some(bounds) = self.bounds else { return };
+        view.problems.extend(self.not_followed(bounds, view));
+        // A backup of what a restore left half done would begin no window.
+        if view.unsettled.is_empty() {
+            view.problems.extend(self.no_base(&view.source));
         }
-        match (self.log, &view.window) {
-            (None, _) => say(
-                "its timeline has not begun: the log is not followed".to_owned(),
-                "see that a daemon leads: `tidekeeper serve`; its log tells what keeps it".to_owned(),
-            ),
-            (Some(log), _) if log.end().is_none() => say(
-                "no good backup is in the timeline that is being written, so no second since can be restored"
-                    .to_owned(),
-                format!("take one: `tidekeeper backup {source}`"),
-            ),
-            (Some(_), Some(window)) => {
-                let longest = SignedDuration::try_from(bounds.age).unwrap_or(SignedDuration::MAX);
-                if self.now.duration_since(window.to) > longest.saturating_mul(AGES) {
-                    say(
-                        format!("its log is stored up to {}, and not beyond", window.to),
-                        "nothing was written since, or nobody follows it: see that a daemon leads".to_owned(),
-                    );
-                }
-            }
-            (Some(_), None) => {}
-        }
-        for gap in self.gaps() {
-            say(
-                gap,
-                format!("no second of it comes back; `tidekeeper timeline {source}` shows what can be had"),
-            );
-        }
-        view.problems.extend(problems);
     }
 
-    /// The gaps in the span that is promised. What was never followed is no gap.
-    fn gaps(&self) -> Vec<String> {
-        let Some((log, promised)) = self.log.zip(self.promised) else { return Vec::new() };
-        let Some(since) =
-            SignedDuration::try_from(promised).ok().and_then(|promised| self.now.checked_sub(promised).ok())
-        else {
-            return Vec::new();
+    /// What keeps the log from being stored: in the follower's own words where it lives in this process, else as far as the
+    /// vault tells.
+    fn not_followed(&self, bounds: Bounds, view: &SourceView) -> Option<Advice> {
+        let stored = view.window.as_ref().map_or_else(
+            || "nothing of it is stored yet".to_owned(),
+            |window| format!("it is stored up to {}", window.to),
+        );
+        let (what, advice) = match (self.following, self.log, &view.window) {
+            (Some(Following { since, error: Some(error) }), ..) => (
+                format!("its log is not followed since {}: {}; {stored}", to_second(*since), error.message),
+                error.hint.clone().unwrap_or_else(|| "it is tried again by itself".to_owned()),
+            ),
+            (Some(Following { error: None, .. }), Some(_), _) => return None,
+            (Some(Following { since, error: None }), None, _) => (
+                "its timeline has not begun".to_owned(),
+                format!("wait a moment: its log is followed since {}", to_second(*since)),
+            ),
+            (None, None, _) => {
+                ("its timeline has not begun: nothing of its log is stored".to_owned(), self.elsewhere())
+            }
+            (None, Some(_), Some(window)) => {
+                let longest = SignedDuration::try_from(bounds.age).unwrap_or(SignedDuration::MAX);
+                if self.now.duration_since(window.to) <= longest.saturating_mul(AGES) {
+                    return None;
+                }
+                (
+                    format!("its log was last heard of at {}: it is stored up to there", window.to),
+                    self.elsewhere(),
+                )
+            }
+            (None, Some(_), None) => return None,
         };
-        let recent = |gap: &crate::vault::timeline::chain::Gap| {
-            log.moment(gap.before).is_none_or(|before| before > since)
-        };
-        let told = log.gaps().into_iter().filter(recent).map(|gap| {
-            let (after, before) = (log.text(gap.after), log.text(gap.before));
-            format!("nothing between {after} and {before} can be restored: {}", gap.why)
-        });
-        told.collect()
+        Some(Advice { what, advice })
     }
+
+    /// What to do where the follower does not live in this process.
+    fn elsewhere(&self) -> String {
+        match self.leader {
+            Some(asked) => {
+                format!(
+                    "nothing was written since, or something keeps the daemon that leads, which tells what: {asked}"
+                )
+            }
+            None => "no daemon leads, so nobody follows it: start `tidekeeper serve`".to_owned(),
+        }
+    }
+
+    /// That no window goes on from here, and why. A gap is a problem until a good backup lies after it: then nothing can be
+    /// done about it any more, and `tidekeeper timeline` still draws it.
+    fn no_base(&self, source: &SourceName) -> Option<Advice> {
+        let log = self.log.filter(|log| !is_ahead(log))?;
+        let newest = log.windows.iter().map(|window| window.from).max();
+        // Of several the oldest says all: nothing behind it comes back.
+        let gap = log.gaps().into_iter().find(|gap| newest.is_none_or(|from| from < gap.before));
+        let what = match gap {
+            Some(gap) => format!(
+                "nothing between {} and {} can be restored, nor anything since, as no good backup lies after it: {}",
+                log.text(gap.after),
+                log.text(gap.before),
+                gap.why
+            ),
+            None if log.end().is_none() => {
+                "no good backup is in the timeline that is being written, so no second since can be restored"
+                    .to_owned()
+            }
+            None => return None,
+        };
+        Some(Advice { what, advice: format!("take one: `tidekeeper backup {source}`") })
+    }
+}
+
+/// Whether a good backup lies behind what is stored of the log that is open: it begins a window once the log is stored that far.
+fn is_ahead(log: &Log) -> bool {
+    let open = log.timelines.last().filter(|newest| newest.end == Ok(None));
+    let Some(reached) = open.and_then(|open| stretches(open).pop()) else { return false };
+    log.bases.iter().any(|base| base.good && base.identity == reached.identity && base.position > reached.to)
+}
+
+/// As people read it.
+fn to_second(at: Timestamp) -> Timestamp {
+    at.round(Unit::Second).unwrap_or(at)
 }

@@ -32,6 +32,10 @@ impl Workshop for App {
         }
     }
 
+    fn again(&self, order: &Order) -> Option<String> {
+        self.restore_again(order)
+    }
+
     fn followers(&self) -> Vec<Arc<dyn Follower>> {
         Follow::all(self)
     }

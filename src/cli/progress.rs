@@ -69,7 +69,7 @@ impl Display {
 
 fn draw(bar: &ProgressBar, at: &Snapshot) {
     let template = match at.bytes_total {
-        None => "{spinner} {msg}",
+        None => "{spinner} {msg} ({elapsed})",
         Some(_) => "{spinner} {msg} [{bar:30}] {binary_bytes_per_sec}, {eta} left",
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
@@ -88,7 +88,8 @@ fn draw(bar: &ProgressBar, at: &Snapshot) {
 pub fn line(at: &Snapshot) -> String {
     let mut parts = Vec::new();
     match (at.bytes, at.bytes_total) {
-        (0, None) => {}
+        // Nothing of it is done yet, or none of it is counted: the step's name alone is true.
+        (0, _) => {}
         (bytes, None) => parts.push(human::bytes(bytes)),
         (bytes, Some(total)) => parts.push(format!("{} of {}", human::bytes(bytes), human::bytes(total))),
     }

@@ -250,6 +250,10 @@ fn watched(document: Value, context: &Context) -> Result<Outcome> {
 
 fn cancelling(document: Value) -> Result<Outcome> {
     let run = document::text(&document, "/run");
-    let text = format!("asked for the end of run {run}; `tidekeeper runs watch {run}` shows it\n");
+    let state = document.get("state").and_then(|state| serde_json::from_value::<State>(state.clone()).ok());
+    let text = match state.is_some_and(State::is_over) {
+        true => format!("run {run} is given up: what is there now counts as it is\n"),
+        false => format!("asked for the end of run {run}; `tidekeeper runs watch {run}` shows it\n"),
+    };
     Ok(Outcome::done(document, text))
 }

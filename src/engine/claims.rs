@@ -1,7 +1,8 @@
 //! One restore at a time into one target: `claims/<target>/<n>.json`, created like everything that decides.
 //!
 //! A claim holds until it is released, until the attempt that made it has ended, or until its deadline plus a margin has
-//! passed by the store's clock, whichever comes first.
+//! passed by the store's clock, whichever comes first. Who holds it notes beside it that the target is written to from then
+//! on, and at the end that what is there counts: see [`unsettled`](super::unsettled).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::task::MARGIN;
 use crate::vault::Vault;
 use crate::vault::decide::{Deciding, Decision, decide, read_json};
 use crate::vault::layout;
+use crate::vault::layout::claims::{self as keys, ClaimNote};
 use crate::vault::store::list_all;
 
 /// `claims/<target>/<n>.json`
@@ -62,14 +64,17 @@ impl Claim {
     }
 }
 
-/// `claims/<target>/<n>.released.json`
+/// `claims/<target>/<n>.touched.json`, `.settled.json` and `.released.json`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Released {
+struct Note {
     nonce: String,
     at: Timestamp,
+    /// Who says so, where it is not the claim's own attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
 }
 
-impl Deciding for Released {
+impl Deciding for Note {
     fn nonce(&self) -> &str {
         &self.nonce
     }
@@ -117,8 +122,7 @@ pub struct Held {
 pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<Claimed> {
     let newest = newest(vault, wanted.identity).await?;
     if let Some((n, released)) = newest
-        && let Some(last) =
-            read_json::<Claim>(vault.store.as_ref(), &layout::claim(wanted.identity, n)).await?
+        && let Some(last) = read_json::<Claim>(vault.store.as_ref(), &keys::claim(wanted.identity, n)).await?
     {
         // Our own, made by a call whose answer got lost: the same claim.
         let ours = last.run == *wanted.run && last.attempt == wanted.attempt;
@@ -139,7 +143,7 @@ pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<Claimed> {
         deadline: wanted.deadline,
         at: vault.clock.now(),
     };
-    let key = layout::claim(wanted.identity, n);
+    let key = keys::claim(wanted.identity, n);
     match decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &claim).await? {
         Decision::Ours => Ok(Claimed::Ours(Held { identity: claim.identity, n })),
         Decision::Theirs(theirs) => Ok(Claimed::Theirs(theirs)),
@@ -149,7 +153,7 @@ pub async fn claim(vault: &Vault, wanted: &Wanted<'_>) -> Result<Claimed> {
 /// Who holds a target now.
 pub async fn holder(vault: &Vault, identity: &str) -> Result<Option<Claim>> {
     let Some((n, false)) = newest(vault, identity).await? else { return Ok(None) };
-    let claim = read_json::<Claim>(vault.store.as_ref(), &layout::claim(identity, n)).await?;
+    let claim = read_json::<Claim>(vault.store.as_ref(), &keys::claim(identity, n)).await?;
     match claim {
         Some(claim) => Ok(holds(vault, &claim).await?.then_some(claim)),
         None => Ok(None),
@@ -158,8 +162,25 @@ pub async fn holder(vault: &Vault, identity: &str) -> Result<Option<Claim>> {
 
 /// The newest claim's number, and whether it was released.
 async fn newest(vault: &Vault, identity: &str) -> Result<Option<(u64, bool)>> {
-    let entries = list_all(vault.store.as_ref(), &layout::claims(identity)).await?;
-    Ok(entries.iter().filter_map(|entry| layout::claim_number(&entry.key)).max())
+    let entries = list_all(vault.store.as_ref(), &keys::claims(identity)).await?;
+    let mut newest = None;
+    for (_, n, note) in entries.iter().filter_map(|entry| keys::claim_of(&entry.key)) {
+        newest = newest.max(Some((n, note == Some(ClaimNote::Released))));
+    }
+    Ok(newest)
+}
+
+/// Says something of a claim, once: saying it again changes nothing.
+pub(super) async fn note(
+    vault: &Vault,
+    (identity, n): (&str, u64),
+    note: ClaimNote,
+    by: Option<&str>,
+) -> Result<()> {
+    let said = Note { nonce: layout::nonce(), at: vault.clock.now(), by: by.map(str::to_owned) };
+    let key = keys::claim_note(identity, n, note);
+    let _ = decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &said).await?;
+    Ok(())
 }
 
 async fn holds(vault: &Vault, claim: &Claim) -> Result<bool> {
@@ -171,11 +192,23 @@ async fn holds(vault: &Vault, claim: &Claim) -> Result<bool> {
 }
 
 impl Held {
+    /// Which target is claimed.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// From now on the target is written to.
+    pub async fn touch(&self, vault: &Vault) -> Result<()> {
+        note(vault, (&self.identity, self.n), ClaimNote::Touched, None).await
+    }
+
+    /// What the target holds now is what it was to hold.
+    pub async fn settle(&self, vault: &Vault) -> Result<()> {
+        note(vault, (&self.identity, self.n), ClaimNote::Settled, None).await
+    }
+
     /// Gives the target free; doing so twice changes nothing.
     pub async fn release(&self, vault: &Vault) -> Result<()> {
-        let released = Released { nonce: layout::nonce(), at: vault.clock.now() };
-        let key = layout::claim_released(&self.identity, self.n);
-        let _ = decide(vault.store.as_ref(), vault.clock.as_ref(), &key, &released).await?;
-        Ok(())
+        note(vault, (&self.identity, self.n), ClaimNote::Released, None).await
     }
 }

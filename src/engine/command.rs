@@ -57,6 +57,9 @@ impl Engine {
             match self.perform(job.clone(), stop.clone(), progress.clone()).await? {
                 Performed::Over => return self.ended(request.run).await,
                 Performed::Later(at) => {
+                    if progress.snapshot().step.is_empty() {
+                        progress.step("wait for another try", self.clock().monotonic());
+                    }
                     let left = Duration::try_from(at.duration_since(self.clock().now()));
                     // Nobody else goes on with it: stopped between two attempts, it is over.
                     if self.stopped_within(left.unwrap_or_default(), stop).await {
@@ -165,13 +168,19 @@ impl Engine {
         }
     }
 
-    /// Asks for the end of a run, whichever process works on it.
+    /// Asks for the end of a run, whichever process works on it. One that is over and left its target half written is given
+    /// up: what is there is to stay.
     ///
     /// # Errors
     /// `NotFound` if there is no such run, `Conflict` if it is over.
     pub async fn cancel(&self, run: &RunId, principal: &str) -> Result<()> {
         let doing = || format!("cancelling run {run}");
-        let record = ledger::read(&self.0.vault, run).await?;
+        let mut record = ledger::read(&self.0.vault, run).await?;
+        let is_open = !record.tries.is_empty() && record.finished().is_none();
+        // What cannot be closed now is asked for its end, as one that lives.
+        if is_open && self.close_if_gone(run).await.unwrap_or(false) {
+            record = ledger::read(&self.0.vault, run).await?;
+        }
         let requested =
             request::read(&self.0.vault, run.tail()).await?.is_some_and(|found| found.run == *run);
         if record.tries.is_empty() && !requested {
@@ -179,6 +188,9 @@ impl Engine {
                 .hint("`tidekeeper runs` lists them"));
         }
         if record.state(self.clock().now()).is_over() && !record.cancelled {
+            if self.give_up(run, principal).await? {
+                return Ok(());
+            }
             return Err(Error::new(Kind::Conflict, doing(), "it is over already")
                 .hint(format!("`tidekeeper runs show {run}` tells what came of it")));
         }

@@ -91,7 +91,7 @@ impl Line {
     fn newest(&self, now: Timestamp, since: Timestamp) -> Option<(Timestamp, Timestamp)> {
         let mut due = self.rhythm.latest(now)?;
         for _ in 0..JITTER_DEPTH {
-            let start = due + share(&self.run(due), "jitter", self.series.jitter);
+            let start = due + share(self.run(due).as_str(), "jitter", self.series.jitter);
             if due <= since || start <= now {
                 return (due > since).then_some((due, start));
             }

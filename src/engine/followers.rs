@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::executor::panicked;
 use super::leader::Fence;
-use super::run::Failure;
+use super::run::{Failure, share};
 use crate::config::SourceName;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::task::{Progress, Task};
 
 /// Follows the log of one source. `app.rs` makes them; tests have others.
@@ -40,16 +40,20 @@ pub trait Follower: Send + Sync {
 /// How the follower of a source fares.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Following {
-    /// Since when it follows, or waits to be started again; by the wall clock.
+    /// Since when it follows, or, with an error, fails; by the wall clock.
     pub since: Timestamp,
     /// Why it ended last; none once it has followed for a minute since.
     pub error: Option<Failure>,
 }
 
-/// The pause before it is started again doubles from one to the other. One that followed for longer than [`SETTLED`] begins
-/// with the first again.
+/// The pause before it is started again doubles from one to the other, and grows by up to a quarter, so that those that fell
+/// together do not come back together. One that followed for longer than [`SETTLED`] begins with the first again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The longest where nobody answers: whoever is away may be back at any moment, and is asked at little cost.
+const LONGEST_WHILE_AWAY: Duration = Duration::from_secs(8);
+
 const SETTLED: Duration = Duration::from_secs(5 * 60);
 
 /// One that followed for so long is over what ended the one before.
@@ -71,6 +75,8 @@ struct Life {
     state: State,
     /// How long the next pause is.
     pause: Duration,
+    /// How often it has ended.
+    ends: u32,
 }
 
 /// By the monotonic clock.
@@ -89,8 +95,12 @@ impl fmt::Debug for Followers {
 impl Followers {
     /// Those of the engine's workshop; none is started yet.
     pub fn new(engine: &Engine) -> Self {
-        let idle =
-            |follower| Life { follower, state: State::Waits { until: Duration::ZERO }, pause: FIRST_PAUSE };
+        let idle = |follower| Life {
+            follower,
+            state: State::Waits { until: Duration::ZERO },
+            pause: FIRST_PAUSE,
+            ends: 0,
+        };
         let lives = engine.0.workshop.followers().into_iter().map(idle).collect();
         Followers { engine: engine.clone(), lives, jobs: JoinSet::new(), end: CancellationToken::new() }
     }
@@ -155,7 +165,8 @@ impl Followers {
             limits: self.engine.0.limits.clone(),
             spool: self.engine.0.spool.clone(),
         };
-        self.note(n, |error| error);
+        let known = self.engine.followings().get(follower.source()).and_then(|known| known.error.clone());
+        self.note(n, known);
         self.jobs.spawn(async move {
             let followed = AssertUnwindSafe(follower.follow(&task, &fence)).catch_unwind().await;
             let doing = || format!("following the log of {}", follower.source());
@@ -174,9 +185,11 @@ impl Followers {
         if lived >= SETTLED || ended.is_ok() {
             life.pause = FIRST_PAUSE;
         }
-        life.state = State::Waits { until: now + life.pause };
-        let pause = life.pause;
-        life.pause = (pause * 2).min(LONGEST_PAUSE);
+        life.ends += 1;
+        let pause = life.pause.min(longest_pause(&ended));
+        let pause = pause + share(life.follower.source().as_str(), &life.ends.to_string(), pause / 4);
+        life.state = State::Waits { until: now + pause };
+        life.pause = (life.pause * 2).min(longest_pause(&ended));
         let source = life.follower.source().clone();
         let failure = ended.as_ref().err().map(Failure::from);
         if let Err(error) = &ended
@@ -185,7 +198,7 @@ impl Followers {
             let hint = error.hint_text();
             tracing::warn!(%source, %error, hint, pause_s = pause.as_secs(), "following ended; tried again");
         }
-        self.note(n, |_| failure);
+        self.note(n, failure);
     }
 
     fn note_recovery(&self, n: usize) {
@@ -193,16 +206,24 @@ impl Followers {
         let failed = self.engine.followings().get(source).is_some_and(|known| known.error.is_some());
         if failed {
             tracing::info!(%source, "its log is followed again");
-            self.note(n, |_| None);
+            self.note(n, None);
         }
     }
 
-    /// For status: what the error is now, given the one that is known.
-    fn note(&self, n: usize, error: impl FnOnce(Option<Failure>) -> Option<Failure>) {
-        let since = self.engine.clock().now();
+    /// For status: what is wrong with it now.
+    fn note(&self, n: usize, error: Option<Failure>) {
+        let source = self.lives[n].follower.source();
         let mut followings = self.engine.followings();
-        let known = followings.remove(self.lives[n].follower.source()).and_then(|known| known.error);
-        followings.insert(self.lives[n].follower.source().clone(), Following { since, error: error(known) });
+        let same = followings.get(source).filter(|known| known.error.is_some() == error.is_some());
+        let since = same.map_or_else(|| self.engine.clock().now(), |known| known.since);
+        followings.insert(source.clone(), Following { since, error });
+    }
+}
+
+fn longest_pause(ended: &Result<()>) -> Duration {
+    match ended.as_ref().err().map(Error::kind) {
+        Some(Kind::Unreachable | Kind::Unready) => LONGEST_WHILE_AWAY,
+        _ => LONGEST_PAUSE,
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Holder {
 pub enum Fate {
     /// It is there.
     Alive,
+    /// It is there, and does nothing: it was stopped (SIGSTOP, Ctrl-Z, a debugger).
+    Stopped,
     /// It is provably gone: same host, same boot, same namespace, and no such process.
     Gone,
     /// It ran where we cannot look.
@@ -93,7 +95,10 @@ impl Host for LocalHost {
             return Fate::Unknown;
         }
         match stat(of.pid) {
-            Some((state, started)) if started == of.started && !matches!(state, 'Z' | 'X') => Fate::Alive,
+            Some((state, started)) if started == of.started && !matches!(state, 'Z' | 'X') => match state {
+                'T' | 't' => Fate::Stopped,
+                _ => Fate::Alive,
+            },
             Some(_) => Fate::Gone,
             None if no_such_process(of.pid) => Fate::Gone,
             // There, but hidden from us (`hidepid`).

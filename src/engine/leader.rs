@@ -1,9 +1,10 @@
 //! Who leads: generation n is won by the conditional create of `leaders/<n>.json`.
 //!
 //! Objects are written once, so a leader cannot renew a lease. It need not: whoever wants to follow it in office looks whether
-//! its process is gone, and where nobody can look (another host, another container) asks: `leaders/<n>/<nonce>.asked.json`.
-//! A leader answers within [`LOOK_EVERY`]; one that leaves a question open for [`PATIENCE`] is succeeded. It learns so at
-//! its next effect, because the fence it passes before each looks for a newer generation.
+//! its process is gone, and unless it is asks: `leaders/<n>/<nonce>.asked.json`. That a process is there says nothing: it may
+//! be stopped, or hang, or run where nobody can look. A leader answers within [`LOOK_EVERY`]; one that leaves a question open
+//! for [`PATIENCE`] is succeeded. It learns so at its next effect, because the fence it passes before each looks for a newer
+//! generation.
 //!
 //! Leadership passes by itself only inside one domain (a cluster, a machine). Another domain on the same vault reads only,
 //! until it is started with `--take-over`.
@@ -224,8 +225,7 @@ impl Leadership {
             // Won by ourselves in a look that was given up before its answer came: nobody holds that post.
             _ if leader.holder.process == self.host.me().process => true,
             Fate::Gone => true,
-            Fate::Alive => false,
-            Fate::Unknown => self.is_silent(leader.generation).await?,
+            Fate::Alive | Fate::Stopped | Fate::Unknown => self.is_silent(leader.generation).await?,
         };
         if gone {
             return self.win(next).await;
@@ -263,7 +263,7 @@ impl Leadership {
         Ok(())
     }
 
-    /// Asks a leader that we cannot see, and tells whether it has left a question open for too long.
+    /// Asks a leader that may live, and tells whether it has left a question open for too long.
     async fn is_silent(&mut self, generation: u64) -> Result<bool> {
         let now = self.vault.clock.monotonic();
         let Some(asked) = self.asked.as_mut().filter(|asked| asked.generation == generation) else {
@@ -335,7 +335,9 @@ pub async fn regard(vault: &Vault, host: &dyn Host) -> Result<Option<(Generation
     let entries = list_all(vault.store.as_ref(), layout::LEADERS).await?;
     let Some(leader) = newest_of(vault, &entries).await? else { return Ok(None) };
     let fate = match host.fate(&leader.holder) {
-        Fate::Unknown if left_open(leader.generation, &entries, vault.store.now().await?) => Fate::Gone,
+        Fate::Alive | Fate::Unknown if left_open(leader.generation, &entries, vault.store.now().await?) => {
+            Fate::Gone
+        }
         known => known,
     };
     Ok(Some((leader, fate)))

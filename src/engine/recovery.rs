@@ -85,8 +85,8 @@ impl Ending {
     }
 
     /// What others say of an attempt whose process is gone.
-    fn gone(order: &Order) -> Self {
-        let error = gone(order);
+    fn gone(engine: &Engine, order: &Order) -> Self {
+        let error = gone(order, engine.0.workshop.again(order));
         Ending {
             outcome: End::Interrupted,
             status: None,
@@ -135,15 +135,19 @@ impl Ending {
     }
 }
 
-/// Of all works only a restore leaves something half done outside of the vault, where no later run looks by itself.
-fn gone(order: &Order) -> Error {
+/// Of all works only a restore leaves something half done outside of the vault, where no later run looks by itself. `again` is
+/// the command that does it anew.
+fn gone(order: &Order, again: Option<String>) -> Error {
     let why = "its process ended before it did";
     let log = "look at that process's log and at the kernel's (out of memory?)";
     match (order.action, order.backup(), &order.source) {
         (Action::Restore, Some(backup), Some(target)) => {
+            let anew = again.map(|again| {
+                format!(": `{again} --dry-run` plans it anew and tells how it is freed, `{again}` does it")
+            });
             Error::new(Kind::Internal, format!("restoring {backup} into {target}"), why).hint(format!(
-                "{target} may be half restored, and may still wait for the rest: plan the restore anew, which tells how \
-                 it is freed: `tidekeeper restore {backup} --to {target} --dry-run`. And {log}"
+                "{target} may be half restored, and may still wait for the rest{}. And {log}",
+                anew.unwrap_or_default()
             ))
         }
         _ => Error::new(Kind::Internal, "working on it", why).hint(log),
@@ -205,7 +209,7 @@ pub(super) async fn recover(engine: &Engine, since: Option<Timestamp>, fence: &F
 
 /// Closes an attempt whose process is gone, and warns of what it may have left half done.
 async fn close_gone(engine: &Engine, started: &Started) -> Result<()> {
-    let finished = close(engine, started, &Ending::gone(&started.order)).await?;
+    let finished = close(engine, started, &Ending::gone(engine, &started.order)).await?;
     let (run, outcome) = (&started.run, finished.outcome);
     match &finished.error {
         Some(Failure { message, hint, .. }) if started.order.action == Action::Restore => {

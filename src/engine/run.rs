@@ -301,16 +301,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 pub fn retry_at(run: &RunId, attempt: u32, now: Timestamp, deadline: Timestamp) -> Option<Timestamp> {
     let doublings = attempt.saturating_sub(1).min(10);
     let pause = (FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE);
-    let at = now + pause + share(run, &attempt.to_string(), pause / 4);
+    let at = now + pause + share(run.as_str(), &attempt.to_string(), pause / 4);
     (at < deadline).then_some(at)
 }
 
-/// A share of `whole` that depends on nothing but the run and `salt`: the same in every process.
-pub fn share(run: &RunId, salt: &str, whole: Duration) -> Duration {
+/// A share of `whole` that depends on nothing but `whose` (a run, a source) and `salt`: the same in every process.
+pub fn share(whose: &str, salt: &str, whole: Duration) -> Duration {
     if whole.is_zero() {
         return whole;
     }
-    let digest = layout::digest(&[run.as_str(), salt]);
+    let digest = layout::digest(&[whose, salt]);
     let number =
         digest.bytes().fold(0u64, |sum, letter| sum.wrapping_mul(31).wrapping_add(u64::from(letter)));
     whole.mul_f64((number % 10_000) as f64 / 10_000.0)

@@ -13,6 +13,7 @@ use super::claims::{self, Claimed, Held};
 use super::followers::Follower;
 use super::leader::Fence;
 use super::recovery;
+use super::unsettled::Touch;
 use crate::config::SourceName;
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
@@ -193,6 +194,12 @@ pub trait Workshop: Send + Sync {
     /// `Usage` or `NotFound` if the order names something unknown: the run then fails with that.
     fn make(&self, order: &Order) -> Result<Box<dyn Work>>;
 
+    /// The command that orders the same again, with what it takes to go over what a first try left half done; `None` where
+    /// there is none to be typed.
+    fn again(&self, _order: &Order) -> Option<String> {
+        None
+    }
+
     /// A follower for each source whose log is to be followed while this process leads.
     fn followers(&self) -> Vec<Arc<dyn Follower>> {
         Vec::new()
@@ -230,6 +237,32 @@ impl Attempt {
     /// The engine that this is an attempt of: what has to be done first may be asked of it.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Notes that what it has claimed is written to from now on: until [`settle`](Self::settle), by this attempt or one like
+    /// it, no backup of that system counts as good by itself.
+    pub async fn touch(&self) -> Result<()> {
+        for held in self.holds() {
+            held.touch(&self.engine.0.vault).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that what it has claimed holds now what it was to hold; and that this makes up for those before it that did not
+    /// come to their end and are `superseded`.
+    pub async fn settle(&self, target: &SourceName, superseded: impl Fn(&Order) -> bool) -> Result<()> {
+        let held = self.holds();
+        for held in &held {
+            held.settle(&self.engine.0.vault).await?;
+        }
+        let before = self.engine.unsettled().await?;
+        let is_ours = |touch: &&Touch| held.iter().any(|held| touch.is_of(target, Some(held.identity())));
+        let over = before.iter().filter(|touch| !touch.under_way && superseded(&touch.order));
+        self.engine.settle(over.filter(is_ours), self.run.as_str()).await
+    }
+
+    fn holds(&self) -> Vec<Held> {
+        self.held.lock().expect("no holder panics").clone()
     }
 
     /// Claims a target by its identity, until this attempt ends. `label` names it for people.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::config::Settings;
 use self::optime::OpTime;
@@ -88,6 +88,15 @@ impl Kind for MongoDb {
         task: &Task,
     ) -> Result<Vec<Extracted>> {
         extract::extract(from, format, to, task).await
+    }
+
+    /// Collections that are there are in the way unless they are dropped.
+    fn restore_again(&self, options: &mut Map<String, Value>) {
+        options.insert("drop".to_owned(), Value::Bool(true));
+    }
+
+    fn restores_all(&self, options: &Map<String, Value>) -> bool {
+        !["include", "rename"].iter().any(|name| options.contains_key(*name))
     }
 
     fn framing(&self) -> Framing {

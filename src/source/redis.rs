@@ -1,7 +1,7 @@
 //! Redis and Valkey: backed up as a replica, restored as a master.
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::config::Settings;
 use self::restore::RedisTarget;
@@ -65,6 +65,17 @@ impl Kind for Redis {
 
     fn formats(&self) -> &'static [Format] {
         &extract::FORMATS
+    }
+
+    /// Some of the keys that are wanted may be there already.
+    fn restore_again(&self, options: &mut Map<String, Value>) {
+        if options.contains_key("keys") {
+            options.insert("replace".to_owned(), Value::Bool(true));
+        }
+    }
+
+    fn restores_all(&self, options: &Map<String, Value>) -> bool {
+        !options.contains_key("keys")
     }
 
     async fn extract(

@@ -17,6 +17,7 @@ use super::store::Key;
 use crate::config::SourceName;
 use crate::error::{Error, Kind, Result};
 
+pub mod claims;
 pub mod log;
 
 /// The format this build writes, and the newest that it reads.
@@ -485,31 +486,6 @@ pub fn cancel(key: &str) -> Key {
 pub fn key_of_request(key: &Key) -> Option<&str> {
     let rest = key.as_str().strip_prefix(REQUESTS)?.strip_suffix(".json")?;
     (!rest.contains('/')).then_some(rest)
-}
-
-/// `claims/<target>/`; `<target>` is the [`digest`] of the target's identity, which may be any text.
-pub fn claims(identity: &str) -> String {
-    format!("claims/{}/", digest(&[identity]))
-}
-
-/// `claims/<target>/<n>.json`; ten digits, so that they list in order.
-pub fn claim(identity: &str, n: u64) -> Key {
-    Key::new(format!("{}{n:010}.json", claims(identity)))
-}
-
-/// `claims/<target>/<n>.released.json`
-pub fn claim_released(identity: &str, n: u64) -> Key {
-    Key::new(format!("{}{n:010}.released.json", claims(identity)))
-}
-
-/// The `<n>` of a claim's key, and whether it is the release.
-pub fn claim_number(key: &Key) -> Option<(u64, bool)> {
-    let file = key.as_str().strip_prefix("claims/")?.split_once('/')?.1;
-    match file.split_once('.')? {
-        (n, "json") => Some((n.parse().ok()?, false)),
-        (n, "released.json") => Some((n.parse().ok()?, true)),
-        _ => None,
-    }
 }
 
 /// `leaders/`

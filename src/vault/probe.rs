@@ -11,12 +11,13 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use super::Vault;
 use super::codec::persist;
 use super::decide::{self, Deciding, Decision};
 use super::layout;
 use super::store::{Create, Key, Part, SharedStore, Store, list_all};
 use super::store_clock::TOLERANCE;
-use crate::clock::{Clock, SharedClock};
+use crate::clock::{Clock, SharedClock, within};
 use crate::error::{Error, Kind, Result};
 use crate::finding::{Finding, Severity};
 
@@ -49,6 +50,24 @@ pub async fn probe(store: &SharedStore, clock: &SharedClock, single_writer: bool
     });
     findings.extend(store.inspect().await.map_err(|error| error.while_doing(doing()))?);
     Ok(findings)
+}
+
+/// Writes a small object and deletes it again: a vault whose disk or credentials were made read-only still answers all
+/// questions.
+///
+/// # Errors
+/// Why nothing can be written.
+pub async fn writes(vault: &Vault) -> Result<()> {
+    let doing = || format!("writing to the vault at {}", vault.store.location());
+    let key = layout::probe(&layout::nonce(), "writes");
+    let tried = async {
+        let _ = vault.store.create(&key, decide::encode(&key, &Probe::new())?).await?;
+        vault.store.delete(&key).await
+    };
+    let late = || Err(Error::new(Kind::Timeout, doing(), "no answer"));
+    within(&*vault.clock, READ_LIMIT, tried, late).await.map_err(|error| {
+        error.while_doing(doing()).hint_first("until that is mended nothing is backed up, stored or deleted")
+    })
 }
 
 /// Turns the findings into an error if the store cannot hold a vault.

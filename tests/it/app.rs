@@ -4,3 +4,4 @@ mod brook;
 pub mod seed;
 mod stage;
 mod timelines;
+mod unsettled;

@@ -1,4 +1,4 @@
-//! Who leads, as far as it can be told from here: where nobody does, no schedule runs.
+//! Who leads, as far as it can be told from here: where nobody does, no schedule runs and no log is followed.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -23,7 +23,7 @@ pub struct LeaderView {
     pub pid: u32,
     /// When it won.
     pub since: Timestamp,
-    /// Whether it lives; absent where nobody can tell: it runs where we cannot look, and left no question open.
+    /// Whether it lives and works; absent where nobody can tell: it runs where we cannot look, and left no question open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alive: Option<bool>,
 }
@@ -38,7 +38,7 @@ impl LeaderView {
             since: leader.at,
             alive: match fate {
                 Fate::Alive => Some(true),
-                Fate::Gone => Some(false),
+                Fate::Gone | Fate::Stopped => Some(false),
                 Fate::Unknown => None,
             },
         }
@@ -53,8 +53,10 @@ impl Engine {
         let Some(found) = set_aside(read, &mut unreadable)? else {
             return Ok((None, unreadable.iter().map(hidden).collect()));
         };
+        let is_stopped = matches!(found, Some((_, Fate::Stopped)));
         let leader = found.map(|(leader, fate)| LeaderView::of(leader, fate));
-        let missed = nobody_leads(leader.as_ref()).filter(|_| !self.0.timetable.lines.is_empty());
+        let is_needed = !self.0.timetable.lines.is_empty() || !self.0.workshop.followers().is_empty();
+        let missed = nobody_leads(leader.as_ref(), is_stopped).filter(|_| is_needed);
         Ok((leader, missed.into_iter().collect()))
     }
 }
@@ -68,9 +70,19 @@ fn hidden(unreadable: &Error) -> Advice {
 }
 
 /// What to say where it is known that nobody leads.
-fn nobody_leads(last: Option<&LeaderView>) -> Option<Advice> {
+fn nobody_leads(last: Option<&LeaderView>, is_stopped: bool) -> Option<Advice> {
     let last = match last {
         None => "nobody ever led this vault".to_owned(),
+        Some(LeaderView { host, pid, since, .. }) if is_stopped => {
+            let what = format!(
+                "no daemon works, so nothing runs by itself: process {pid} of {host}, which leads since {since}, is stopped \
+                 (SIGSTOP)"
+            );
+            return Some(Advice {
+                what,
+                advice: format!("let it go on: `kill -CONT {pid}`; or start another `tidekeeper serve`"),
+            });
+        }
         Some(LeaderView { alive: Some(false), host, pid, since, .. }) => {
             format!(
                 "the last was process {pid} of {host}, which led since {since} and is gone or does not answer"
@@ -78,6 +90,6 @@ fn nobody_leads(last: Option<&LeaderView>) -> Option<Advice> {
         }
         Some(_) => return None,
     };
-    let what = format!("no daemon leads, so no schedule runs: {last}");
+    let what = format!("no daemon leads, so nothing runs by itself: {last}");
     Some(Advice { what, advice: "start `tidekeeper serve`".to_owned() })
 }

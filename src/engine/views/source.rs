@@ -12,8 +12,9 @@ use super::{Filter, Found, IN_FLIGHT, RunView};
 use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::due::{Due, History, Line, candidates};
-use crate::engine::run::{RunId, State};
+use crate::engine::run::{End, RunId, State};
 use crate::engine::switches::{self, CONFIGURATION, Position, Switch};
+use crate::engine::unsettled::Touch;
 use crate::engine::work::Action;
 use crate::error::{Error, Kind, Result};
 use crate::task::MARGIN;
@@ -53,7 +54,10 @@ pub struct SourceView {
     pub suspended: Option<String>,
     /// What works on it.
     pub running: Vec<RunId>,
-    /// The newest run that is over.
+    /// Restores that have written to it and did not come to their end: until they do, or are given up, no backup counts as good
+    /// by itself.
+    pub unsettled: Vec<RunId>,
+    /// The newest run that is over, but for seals: whoever asked for one was told, and the log is told of by itself.
     pub last_run: Option<RunView>,
     /// What is wrong, worst first.
     pub problems: Vec<Advice>,
@@ -137,6 +141,12 @@ impl Engine {
         unreadable.extend(runs);
         let (leader, mut problems) = self.leader().await?;
         problems.extend(unreadable.iter().map(Advice::of));
+        let mut unsettled = self.unsettled().await?;
+        unsettled.retain(|touch| !touch.under_way);
+        let is_source =
+            |touch: &&Touch| touch.order.source.as_ref().is_some_and(|s| self.0.sources.contains(s));
+        let elsewhere = unsettled.iter().filter(|touch| !is_source(touch));
+        problems.extend(elsewhere.map(|touch| self.half_restored(touch)));
         let whole = self.0.sources.iter().map(|source| self.newest_whole(listing.of(source)));
         let whole: Vec<Whole> =
             stream::iter(whole.collect::<Vec<_>>()).buffered(IN_FLIGHT).try_collect().await?;
@@ -148,10 +158,32 @@ impl Engine {
             let switch = switches.get(&switches::of_schedule(source));
             let overdue = overdue.iter().find(|due| due.order.source.as_ref() == Some(source));
             let now = self.clock().now();
-            let facts = Facts { now, listing: &listing, whole, runs: &runs, lines: &lines, switch, overdue };
+            let of_it = unsettled.iter().filter(|touch| touch.order.source.as_ref() == Some(source));
+            let half = of_it.map(|touch| (touch.claim.run.clone(), self.half_restored(touch))).collect();
+            let facts =
+                Facts { now, listing: &listing, whole, runs: &runs, lines: &lines, switch, overdue, half };
             views.push(facts.view(source));
         }
         Ok(StatusView { leader, sources: views, problems })
+    }
+
+    /// What to say of a restore that left its target half written.
+    fn half_restored(&self, touch: &Touch) -> Advice {
+        let (run, label) = (&touch.claim.run, &touch.claim.label);
+        let how = match touch.ended {
+            Some(End::Failed) => "failed",
+            Some(End::Cancelled) => "was cancelled",
+            _ => "was interrupted",
+        };
+        let what = format!("run {run}, the restore into {label}, {how} when it had begun to write");
+        let end = match self.0.workshop.again(&touch.order) {
+            Some(again) => format!("`{again}` brings it to its end"),
+            None => "restore into it anew".to_owned(),
+        };
+        let advice = format!(
+            "{end}; until then backups of what is there are `suspect`. If it is to stay as it is: `tidekeeper runs cancel {run}`"
+        );
+        Advice { what, advice }
     }
 
     /// What should have begun a while ago and did not, though nothing occupies its source: from where the leader cannot be
@@ -205,6 +237,8 @@ struct Facts<'a> {
     lines: &'a [&'a Line],
     switch: Option<&'a Switch>,
     overdue: Option<&'a Due>,
+    /// Restores into it that did not come to their end, and what to say of them.
+    half: Vec<(RunId, Advice)>,
 }
 
 impl Facts<'_> {
@@ -230,7 +264,8 @@ impl Facts<'_> {
             suspended: suspended
                 .map(|switch| format!("{} since {}: {}", switch.principal, switch.at, switch.reason)),
             running: running.map(|run| run.run.clone()).collect(),
-            last_run: self.runs.iter().find(|run| run.state.is_over()).cloned(),
+            unsettled: self.half.iter().map(|(run, _)| run.clone()).collect(),
+            last_run: self.runs.iter().find(|run| run.state.is_over() && run.action != Action::Seal).cloned(),
             problems: Vec::new(),
         };
         view.problems = self.problems(&view);
@@ -242,11 +277,14 @@ impl Facts<'_> {
     }
 
     fn problems(&self, view: &SourceView) -> Vec<Advice> {
-        let mut problems = self.whole.lost.clone();
+        let mut problems: Vec<Advice> = self.half.iter().map(|(_, advice)| advice.clone()).collect();
+        problems.extend(self.whole.lost.iter().cloned());
         let mut say = |what: String, advice: String| problems.push(Advice { what, advice });
         let source = &view.source;
         match (&view.last_good, self.longest_age()) {
-            (None, _) => say(self.whole.none(), format!("`tidekeeper backup {source}`")),
+            (None, _) if self.half.is_empty() => {
+                say(self.whole.none(), format!("`tidekeeper backup {source}`"));
+            }
             (Some(good), Some(longest)) if self.now.duration_since(good.at) > longest => say(
                 format!("the newest good backup is of {}, more than {INTERVALS} intervals ago", good.at),
                 format!("look why: `tidekeeper runs`, `tidekeeper check`; then `tidekeeper backup {source}`"),
@@ -262,19 +300,10 @@ impl Facts<'_> {
                           `tidekeeper runs --state running`";
             say(format!("the {} due at {} was not begun", due.order.action, due.due_at), advice.to_owned());
         }
-        // One that was refused did what it should: nothing, until somebody confirms.
-        let failed = |run: &&RunView| {
-            let refused = run.error.as_ref().is_some_and(|error| error.code == Kind::Refused.code());
-            run.state == State::Failed && !refused
-        };
-        if let Some(run) = view.last_run.as_ref().filter(failed) {
-            let (why, hint) = match &run.error {
-                Some(error) => (error.message.clone(), error.hint.clone()),
-                None => ("for no known reason".to_owned(), None),
-            };
-            let advice = hint.unwrap_or_else(|| format!("`tidekeeper runs show {}`", run.run));
-            say(format!("the last {} failed: {why}", run.action), advice);
-        }
+        problems.extend(
+            view.last_run.as_ref().filter(|run| !view.unsettled.contains(&run.run)).and_then(ended_badly),
+        );
+        let mut say = |what: String, advice: String| problems.push(Advice { what, advice });
         if let Some(last) = view.last_backup.as_ref().filter(|last| last.status == Some(Status::Suspect)) {
             let advice = format!("compare it; if it is right: `tidekeeper accept {}`", last.backup);
             say(format!("backup {} is suspect", last.backup), advice);
@@ -308,4 +337,21 @@ impl Facts<'_> {
         let interval = self.backups().filter_map(|line| line.interval(self.now)).min()?;
         Some(interval * INTERVALS)
     }
+}
+
+/// What to say of the newest run, if it came to nothing.
+fn ended_badly(run: &RunView) -> Option<Advice> {
+    // One that was refused did what it should: nothing, until somebody confirms.
+    let refused = run.error.as_ref().is_some_and(|error| error.code == Kind::Refused.code());
+    let how = match run.state {
+        State::Failed if !refused => "failed",
+        State::Interrupted => "was interrupted",
+        _ => return None,
+    };
+    let (why, hint) = match &run.error {
+        Some(error) => (error.message.clone(), error.hint.clone()),
+        None => ("for no known reason".to_owned(), None),
+    };
+    let advice = hint.unwrap_or_else(|| format!("`tidekeeper runs show {}`", run.run));
+    Some(Advice { what: format!("the last {} {how}: {why}", run.action), advice })
 }

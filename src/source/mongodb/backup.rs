@@ -21,6 +21,7 @@ use super::optime::OpTime;
 use super::ranges::{Concern, RANGE};
 use super::record::{self, Extent, Recorded};
 use super::survey::{Collection, Survey, survey};
+use crate::clock::aloud;
 use crate::error::{Error, Kind, Result};
 use crate::task::Task;
 use crate::vault::manifest::{Consistency, Contents, Counts, Level, Omission, Origin};
@@ -65,7 +66,12 @@ pub async fn capture_by(settings: &Settings, range: u64, task: &Task, out: &Back
     task.step("survey");
     let link = Link::open(settings, &task.clock).await?;
     let began = task.clock.now();
-    let (server, chosen) = task.guard(choose(&link, task)).await?;
+    let tell = || {
+        if let Some(why) = link.away() {
+            task.step(&format!("wait: {why}"));
+        }
+    };
+    let (server, chosen) = task.guard(aloud(&*task.clock, choose(&link, task), tell)).await?;
     task.step("dump");
     task.progress
         .set_total(chosen.survey.collections.iter().filter_map(|one| Some(one.data.as_ref()?.bytes)).sum());

@@ -73,6 +73,11 @@ impl Link {
         self.reads.clone()
     }
 
+    /// What is wrong with each host; none while one of them serves.
+    pub fn away(&self) -> Option<String> {
+        self.hosts.away()
+    }
+
     /// The clock that its calls are bounded by.
     pub fn clock(&self) -> &SharedClock {
         &self.clock

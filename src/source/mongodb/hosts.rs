@@ -108,6 +108,13 @@ impl Hosts {
         hosts.join(", ")
     }
 
+    /// The same; none while one of them serves.
+    pub fn away(&self) -> Option<String> {
+        let serves = |heard: &Heard| matches!(heard, Heard::Hello(hello) if is_serving(hello));
+        let is_served = self.heard.lock().expect("no holder panics").values().any(serves);
+        (!is_served).then(|| self.why())
+    }
+
     /// Puts in place of the driver's word that no server will do, what is wrong with each. Other errors stay as they are.
     pub fn explain(&self, error: DriverError) -> DriverError {
         match &*error.kind {
@@ -176,22 +183,30 @@ fn judge(sought: &Sought, host: &str, heard: &Heard) -> (Fault, String) {
     (fault, format!("{host} {words}"))
 }
 
+fn says(hello: &Document, name: &str) -> bool {
+    hello.get_bool(name).unwrap_or(false)
+}
+
+/// Whether it is one that all commands may be sent to.
+fn is_serving(hello: &Document) -> bool {
+    says(hello, "isWritablePrimary") || says(hello, "ismaster")
+}
+
 fn of_hello(sought: &Sought, hello: &Document) -> (Fault, String) {
-    let is = |name: &str| hello.get_bool(name).unwrap_or(false);
     let set = hello.get_str("setName").ok();
     match (&sought.set, set) {
         (Some(wanted), Some(set)) if wanted != set => {
             return (Fault::Stranger, format!("is of the replica set {set}"));
         }
-        (Some(_), None) if !is("isreplicaset") => {
+        (Some(_), None) if !says(hello, "isreplicaset") => {
             return (Fault::Stranger, "is of no replica set".to_owned());
         }
         _ => {}
     }
     let role = match () {
-        () if is("isWritablePrimary") || is("ismaster") => "answers by now",
-        () if is("secondary") => "is a secondary",
-        () if is("arbiterOnly") => "is an arbiter",
+        () if is_serving(hello) => "answers by now",
+        () if says(hello, "secondary") => "is a secondary",
+        () if says(hello, "arbiterOnly") => "is an arbiter",
         () => "is starting or recovering",
     };
     (Fault::Idle, role.to_owned())

@@ -16,7 +16,7 @@ use super::oplog::tail;
 use super::optime::OpTime;
 use super::survey::{Data, Survey, survey};
 use crate::error::{Error, Kind, Result};
-use crate::source::{Finding, Inspection};
+use crate::source::{Finding, Inspection, Severity};
 use crate::task::Task;
 
 /// So many databases are looked into at the same time.
@@ -37,9 +37,7 @@ async fn look(settings: &Settings, task: &Task) -> Result<Inspection> {
     let link = Link::open(settings, &task.clock).await?;
     let server = Server::ask(&link).await?;
     let mut findings = vec![Finding::ok(format!("{} answers: {}", link.endpoint, described(&server)))];
-    findings.extend(of_server(&server));
     let (newest, of_log) = log(&link, &server, settings, task).await?;
-    findings.extend(of_log);
     let mut inspection = Inspection {
         server: format!("MongoDB {}", server.version),
         endpoint: link.endpoint.clone(),
@@ -47,13 +45,18 @@ async fn look(settings: &Settings, task: &Task) -> Result<Inspection> {
     };
     match survey(&link, &server).await {
         Ok(found) => {
+            findings.extend(of_server(&server));
+            findings.extend(of_log);
             inspection.captures = captures(&found);
             inspection.bytes = Some(data(&found).map(|data| data.bytes).sum());
             findings.extend(readable(&link, &found).await);
             findings.extend(moment(&link, &server, &found, newest).await?);
             inspection.omits = found.omissions;
         }
-        Err(error) if error.kind() == Kind::Denied => findings.push(denied(&error, "no backup is possible")),
+        // Whatever else is missing is missing because of this.
+        Err(error) if error.kind() == Kind::Denied => {
+            findings.push(denied(&error, "neither a backup nor a timeline is possible"));
+        }
         Err(error) => return Err(error),
     }
     inspection.findings = findings;
@@ -91,6 +94,12 @@ async fn log(
     settings: &Settings,
     task: &Task,
 ) -> Result<(Option<OpTime>, Vec<Finding>)> {
+    let without_it = match settings.timeline {
+        Some(_) => "the oplog cannot be read, so no timeline is possible",
+        None => {
+            "the oplog cannot be read: no restore to any second, and collections may be of different moments"
+        }
+    };
     let without = |what: &str| match settings.timeline {
         Some(_) => {
             Finding::error(what, "timeline: true needs an oplog: make it a replica set (of one member, say)")
@@ -116,7 +125,11 @@ async fn log(
         }
         Ok(_) => Ok((None, vec![without("the oplog is empty")])),
         Err(error) if Error::kind(&error) == Kind::Denied => {
-            Ok((None, vec![without("the oplog cannot be read"), denied(&error, "no timeline is possible")]))
+            let mut finding = denied(&error, without_it);
+            if settings.timeline.is_none() {
+                finding.severity = Severity::Warning;
+            }
+            Ok((None, vec![finding]))
         }
         Err(error) => Err(error),
     }

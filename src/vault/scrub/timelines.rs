@@ -33,7 +33,7 @@ impl Scrub<'_> {
     /// Reads all bytes of one timeline.
     async fn segments(&self, source: &SourceName, timeline: &Timeline, task: &Task) -> Result<Vec<Line>> {
         let mut lines = Vec::new();
-        for segment in &timeline.segments {
+        for segment in timeline.segments.iter().filter(|segment| segment.stored_bytes > 0) {
             let key = log::segment(source, &timeline.id, &segment.name);
             match task.guard(check(self.vault, source, &timeline.id, segment)).await {
                 Ok(()) => {}
@@ -62,10 +62,14 @@ fn look(source: &SourceName, timeline: &Timeline) -> Vec<Line> {
                       of the vault; nothing of this source's timelines is deleted meanwhile";
         return vec![Line::for_people(finding, advice)];
     }
+    let empty = timeline.segments.iter().filter(|segment| segment.stored_bytes == 0).map(|segment| {
+        let key = log::segment(source, &timeline.id, &segment.name).to_string();
+        Line::for_people(Finding::DamagedSegment { key, why: "it is empty".to_owned() }, RESTORE)
+    });
     let stretches = stretches(timeline);
     let gaps = stretches.windows(2).map(|pair| {
         let why = format!("segments between {} and {} are missing", pair[0].to, pair[1].from);
         Line::for_people(Finding::BrokenTimeline { key: key.clone(), why }, RESTORE)
     });
-    gaps.collect()
+    empty.chain(gaps).collect()
 }

@@ -103,11 +103,13 @@ impl Stretch {
     }
 }
 
-/// How a timeline began and which of its segments count, if that can be told: none that reaches beyond its end.
+/// How a timeline began and which of its segments count, if that can be told: none that reaches beyond its end, and none that
+/// its listing shows to be empty.
 fn counted(timeline: &Timeline) -> Option<(&Origin, impl Iterator<Item = &Segment>)> {
     let (origin, end) = (timeline.origin.as_ref().ok()?, timeline.end.as_ref().ok()?);
     let last = end.as_ref().map(|end| end.position);
-    let counts = move |segment: &&Segment| last.is_none_or(|last| segment.name.to <= last);
+    let counts =
+        move |segment: &&Segment| segment.stored_bytes > 0 && last.is_none_or(|last| segment.name.to <= last);
     Some((origin, timeline.segments.iter().filter(counts)))
 }
 

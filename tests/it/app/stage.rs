@@ -71,6 +71,11 @@ impl Stage {
         process(id, &self.alive, &self.config, &self.store, &self.clock)
     }
 
+    /// From now on others can see that a process is gone.
+    pub fn kill(&self, id: &str) {
+        self.alive.lock().unwrap().remove(id);
+    }
+
     /// The daemon ends in order, and its process with it.
     pub async fn end_daemon(&mut self) {
         let daemon = self.daemon.take().expect("it has not ended yet");

@@ -151,6 +151,43 @@ async fn a_command_without_a_daemon_seals_itself() {
     assert!(end.as_second() >= at.as_second(), "{end}");
 }
 
+/// What is wrong with the log, as `status` says it, in the daemon's process or in another.
+async fn told(stage: &Stage, elsewhere: Option<&str>) -> String {
+    let (app, engine) = match elsewhere {
+        Some(process) => stage.process(process),
+        None => (stage.app.clone(), stage.engine.clone()),
+    };
+    format!("{:?}", app.status(&engine).await.unwrap().sources.remove(0).problems)
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_tells_what_keeps_the_log_and_a_gap_until_a_backup_lies_after_it() {
+    let mut stage = filled("brook-told", 30).await;
+    let says = |told: String, words: &[&str]| {
+        assert!(words.iter().all(|words| told.contains(words)), "{words:?}: {told}");
+    };
+    stage.bed.break_log(Some("as told"));
+    stage.flow(70).await;
+    stage.bed.roll_over(5);
+    let here = told(&stage, None).await;
+    says(here.clone(), &["its log is not followed since", "as told", "it is stored up to"]);
+    assert!(!here.contains("daemon"), "the cause is known: {here}");
+    // From another process only the vault is seen, and where to ask.
+    says(told(&stage, Some("far")).await, &["its log was last heard of at", "`tidekeeper --server http://"]);
+    stage.bed.break_log(None);
+    stage.flow(90).await;
+    says(told(&stage, None).await, &["no good backup lies after it: the log has rolled over", "take one"]);
+    stage.back_up().await;
+    stage.flow(30).await;
+    let view = stage.app.timeline(&stage.name).await.unwrap();
+    assert_eq!((view.windows.len(), view.gaps.len()), (2, 1), "it is still drawn: {view:?}");
+    let mended = told(&stage, None).await;
+    assert!(!mended.contains("nothing between"), "nothing can be done about it any more: {mended}");
+    stage.end_daemon().await;
+    stage.flow(60).await;
+    says(told(&stage, Some("far")).await, &["no daemon leads, so nobody follows it"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_had_is_refused_with_what_can() {
     let mut stage = Stage::new("brook-refused");
@@ -165,9 +202,6 @@ async fn what_cannot_be_had_is_refused_with_what_can() {
     stage.flow(70).await;
     stage.bed.roll_over(5);
     let lost = stage.clock.now() - SignedDuration::from_secs(30);
-    let status = stage.app.status(&stage.engine).await.unwrap();
-    let told = format!("{:?}", status.sources[0].problems);
-    assert!(told.contains("its log is not followed") && told.contains("as told"), "{told}");
     let after = stage.plan(&stage.wish(lost)).await.unwrap_err();
     let window = stage.app.timeline(&stage.name).await.unwrap().windows[0].clone();
     let whole = window.to.unwrap() - SignedDuration::from_secs(1);
@@ -182,9 +216,6 @@ async fn what_cannot_be_had_is_refused_with_what_can() {
 
     stage.bed.break_log(None);
     stage.flow(90).await;
-    let status = stage.app.status(&stage.engine).await.unwrap();
-    let told = format!("{:?}", status.sources[0].problems);
-    assert!(told.contains("no good backup is in the timeline that is being written"), "{told}");
     // The log goes on, but from no backup yet: then the gap is the reason.
     let behind = stage.plan(&stage.wish(lost)).await.unwrap_err();
     assert!(behind.to_string().contains("the log has rolled over"), "{behind}");

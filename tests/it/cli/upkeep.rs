@@ -169,7 +169,7 @@ async fn status_says_what_is_wrong_and_what_to_do() {
         "{empty}"
     );
     assert!(
-        empty.contains("vault: no daemon leads, so no schedule runs: nobody ever led this vault"),
+        empty.contains("vault: no daemon leads, so nothing runs by itself: nobody ever led this vault"),
         "{empty}"
     );
     cli.run(&["backup", "redis-main"]).await.exits(0);

@@ -15,6 +15,14 @@ fn a_process_is_alive_until_it_is_gone() {
         Fate::Gone,
         "the id came again"
     );
+    let signal = |signal| {
+        let pid = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    };
+    signal(rustix::process::Signal::STOP);
+    let stopped = (0..1_000_000).any(|_| host.fate(&holder) == Fate::Stopped);
+    signal(rustix::process::Signal::CONT);
+    assert!(stopped, "it is there, and does nothing");
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(host.fate(&holder), Fate::Gone);

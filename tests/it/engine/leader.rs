@@ -57,6 +57,20 @@ async fn and_is_succeeded_when_it_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_is_there_and_does_nothing_is_succeeded_too() {
+    let world = World::new();
+    let (one, two) = (world.process("one", vec![]), world.process("two", vec![]));
+    let (mut first, mut second) = (one.daemon(), two.daemon());
+    look([&mut first, &mut second], &world, 300).await;
+    assert_eq!((one.engine.health().leads, two.engine.health().leads), (Some(1), None));
+    // Its process lives on, and does not tick.
+    look([&mut second], &world, 180).await;
+    assert_eq!(two.engine.health().leads, Some(2));
+    look([&mut first], &world, 1).await;
+    assert_eq!(one.engine.health().leads, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_domain_only_reads_until_it_takes_over() {
     let world = World::new();
     let store = || Arc::new(world.store.clone());

@@ -10,7 +10,7 @@ use tidekeeper::engine::run::End;
 use tidekeeper::engine::work::Action;
 use tidekeeper::error::Kind;
 use tidekeeper::vault::store::SharedStore;
-use tidekeeper::vault::store::faults::{Before, Call, Faults, Hook};
+use tidekeeper::vault::store::faults::{Before, Call, Faults, Hook, Method};
 use tokio::sync::Notify;
 
 use super::world::{Act, Process, World, ask, cron, every};
@@ -18,6 +18,7 @@ use super::world::{Act, Process, World, ask, cron, every};
 const WELL: u8 = 0;
 const AWAY: u8 = 1;
 const SILENT: u8 = 2;
+const READ_ONLY: u8 = 3;
 
 /// The way to the store.
 #[derive(Debug, Default)]
@@ -39,12 +40,13 @@ impl Line {
 
 #[async_trait]
 impl Hook for Line {
-    async fn before(&self, _call: &Call) -> Before {
+    async fn before(&self, call: &Call) -> Before {
         while self.state.load(Ordering::SeqCst) == SILENT {
             self.well.notified().await;
         }
         match self.state.load(Ordering::SeqCst) {
             AWAY => Before::Fail(Kind::Unreachable),
+            READ_ONLY if call.method == Method::Create => Before::Fail(Kind::Denied),
             _ => Before::Pass,
         }
     }
@@ -56,6 +58,24 @@ impl Hook for Line {
 
 fn process(world: &World, line: &Arc<Line>) -> Process {
     world.process_on("m", "d", line.behind(world), vec![every("a", 60)])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vault_that_takes_nothing_more_is_told_though_nothing_is_due() {
+    let (world, line) = (World::new(), Arc::new(Line::default()));
+    let process = world.process_on("m", "d", line.behind(&world), vec![]);
+    let mut daemon = process.daemon();
+    world.pass([&mut daemon], 70).await;
+    assert!(process.engine.health().is_ready());
+    assert!(world.keys("probes/").await.is_empty(), "nothing of it stays");
+    line.set(READ_ONLY);
+    world.pass([&mut daemon], 35).await;
+    let down = process.engine.health().vault.expect("it is told");
+    assert!(down.code == "denied" && down.message.contains("writing to the vault"), "{down:?}");
+    assert!(process.engine.health().leads.is_some(), "what needs no writing goes on");
+    line.set(WELL);
+    world.pass([&mut daemon], 7).await;
+    assert!(process.engine.health().is_ready());
 }
 
 #[tokio::test(start_paused = true)]

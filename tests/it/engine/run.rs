@@ -36,7 +36,7 @@ fn shares_are_spread() {
     for n in 0..400i64 {
         let at = Timestamp::from_second(1_800_000_000 + n).unwrap();
         let run = RunId::new(at, "9d1x4m7qk2ab");
-        let share = share(&run, "jitter", whole);
+        let share = share(run.as_str(), "jitter", whole);
         assert!(share < whole);
         quarters[share.as_secs() as usize / 25] += 1;
     }

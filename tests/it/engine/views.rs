@@ -106,7 +106,10 @@ async fn status_says_when_nobody_leads_and_who_did() {
     daemon.kill();
     let (leader, what) = problems(&asker).await;
     assert_eq!(leader.unwrap().alive, Some(false));
-    assert!(what[0].contains("no schedule runs: the last was process 1 of m, which led since"), "{what:?}");
+    assert!(
+        what[0].contains("nothing runs by itself: the last was process 1 of m, which led since"),
+        "{what:?}"
+    );
     let (_, what) = problems(&world.process("x", vec![])).await;
     assert!(what.is_empty(), "nothing waits for a leader: {what:?}");
 }

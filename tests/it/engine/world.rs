@@ -315,6 +315,10 @@ impl Workshop for Bench {
         }))
     }
 
+    fn again(&self, order: &Order) -> Option<String> {
+        Some(format!("tidekeeper restore {} --to {}", order.backup()?, order.source.as_ref()?))
+    }
+
     fn followers(&self) -> Vec<Arc<dyn Follower>> {
         let follows = self.script.follows.lock().unwrap();
         let follower = |name: &String| ScriptedFollower { script: self.script.clone(), source: source(name) };

@@ -75,6 +75,9 @@ async fn a_paused_leader_that_wakes_up_deletes_nothing_and_follows() {
     let verdict = gate.on("PUT", "/1.verdict.json", 1, Fate::Held(0));
     deleted_until(&cli, verdict.met()).await;
     sleeper.pause();
+    let status = cli.run(&["status", "--json"]).await.exits(0).json();
+    assert_eq!(status["leader"]["alive"], false, "{status}");
+    assert!(status["problems"].to_string().contains("is stopped"), "{status}");
 
     // In a container of its own nobody sees whether the other lives, so it asks, and gets no answer.
     cli.under = vec!["unshare", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];

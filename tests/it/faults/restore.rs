@@ -170,9 +170,17 @@ async fn one_that_was_killed_says_how_the_target_is_freed() {
     restore.kill().await.expect("it was running");
     wait_for("it has loaded", LONG, async || reports(&target, "loading:0").await).await;
     assert!(reports(&target, "role:slave").await);
+    let told = async || cli.run(&["status", "--json"]).await.exits(0).json()["problems"].to_string();
+    let again = format!("`tidekeeper restore {backup} --to scratch`");
+    let status = told().await;
+    assert!(
+        status.contains("was interrupted when it had begun to write") && status.contains(&again),
+        "{status}"
+    );
 
     is_refused(&cli, &target, &backup, &["is a replica of", "send `REPLICAOF NO ONE` to the target"]).await;
     say(&target, &["REPLICAOF", "NO", "ONE"]).await;
     cli.run(&[&to[..], &["--confirm", &planned(&cli, &to).await]].concat()).await.exits(0);
     assert_eq!(target.digest().await, source.digest().await);
+    assert!(!told().await.contains("begun to write"));
 }

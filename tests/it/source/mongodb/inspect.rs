@@ -66,6 +66,14 @@ async fn the_roles_that_are_printed_are_enough() {
     server.stop().await;
     server.start_again(&["--auth"]).await;
     let mut settings = server.settings();
+    settings.timeline = Some(Bounds::default());
+    let inspection = inspect(&settings, &stage.task).await.expect("it is inspected");
+    let first = inspection.findings.iter().find(|one| one.severity != Severity::Ok).expect("it has no login");
+    assert!(
+        first.what.contains("requires authentication"),
+        "the cause, before what comes of it: {inspection:?}"
+    );
+    assert!(!says(&inspection, Severity::Error, "make it a replica set"), "{inspection:?}");
     settings.username = Some("tidekeeper".to_owned());
     settings.password = Some(Password::Given(Secret::new("secret")));
     let inspection = inspect(&settings, &stage.task).await.expect("it is inspected");

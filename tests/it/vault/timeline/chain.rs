@@ -19,7 +19,11 @@ fn random(dice: &mut Dice, n: u32) -> Timeline {
     let count = dice.below(8);
     let segments = (0..count).map(|_| {
         let from = dice.below(LAST);
-        segment(from, from + 1 + dice.below(LAST - from), time(0))
+        let mut segment = segment(from, from + 1 + dice.below(LAST - from), time(0));
+        if dice.chance(5) {
+            segment.stored_bytes = 0;
+        }
+        segment
     });
     let segments: Vec<_> = segments.collect();
     let from = segments.iter().map(|segment| segment.name.from.0).min().unwrap_or(dice.below(LAST));
@@ -48,7 +52,9 @@ pub fn random_bases(dice: &mut Dice) -> Vec<Base> {
 fn reach(timeline: &Timeline, at: u64) -> Option<u64> {
     let (Ok(_), Ok(end)) = (&timeline.origin, &timeline.end) else { return None };
     let last = end.as_ref().map_or(u64::MAX, |end| end.position.0);
-    let names = timeline.segments.iter().map(|segment| (segment.name.from.0, segment.name.to.0));
+    // One that is empty holds nothing of what its name says.
+    let whole = timeline.segments.iter().filter(|segment| segment.stored_bytes > 0);
+    let names = whole.map(|segment| (segment.name.from.0, segment.name.to.0));
     names.filter(|(from, to)| *from <= at && at < *to && *to <= last).map(|(_, to)| to).max()
 }
 

@@ -145,8 +145,15 @@ impl Scene {
         assert_eq!(restore.try_wait().expect("it is our child"), None, "{point:?} was too late");
         restore.kill().await.expect("it was running");
         self.proxy.set(Weather::default());
-        if point == Point::Claimed {
-            assert_eq!(collections(&client).await, [""; 0], "it was to be looked at only");
+        let status = self.cli.run(&["status", "--json"]).await.exits(0).json();
+        let told = status["problems"].to_string();
+        let again = format!("`tidekeeper {} --to mongo-scratch --drop", self.args[..2].join(" "));
+        match point {
+            Point::Claimed => {
+                assert_eq!(collections(&client).await, [""; 0], "it was to be looked at only");
+                assert!(!told.contains(&again), "{told}");
+            }
+            _ => assert!(told.contains("was interrupted") && told.contains(&again), "{point:?}: {told}"),
         }
     }
 }
@@ -162,6 +169,8 @@ async fn a_restore_that_was_killed_and_started_again_ends_the_same() {
         let hash = scene.planned().await;
         scene.cli.run(&[&scene.args()[..], &["--confirm", &hash]].concat()).await.exits(0);
         assert!(state(&scene.target).await == expected, "{point:?}: the target is not as the source was");
+        let status = scene.cli.run(&["status", "--json"]).await.exits(0).json();
+        assert_eq!(status["problems"].to_string().matches("interrupted").count(), 0, "{status}");
     }
     let runs = scene.cli.run(&["runs", "--action", "restore", "--json"]).await.exits(0).json();
     let runs = runs["runs"].as_array().expect("a list");
