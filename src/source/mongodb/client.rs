@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::error::Error as DriverError;
+use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::options::{ClientOptions, Credential, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Database};
 
@@ -88,9 +88,15 @@ impl Link {
         self.client.database(name)
     }
 
-    /// The driver's error, with what is wrong with each host where none will do.
+    /// The driver's error, with what is wrong with each host where none will do, and with whom the line broke.
     pub fn explain(&self, error: DriverError) -> DriverError {
-        self.hosts.explain(error)
+        match &*error.kind {
+            ErrorKind::Io(cause) => {
+                let why = format!("{cause} (from {})", self.endpoint);
+                DriverError::from(std::io::Error::new(cause.kind(), why))
+            }
+            _ => self.hosts.explain(error),
+        }
     }
 
     /// Sends a small command to the primary.
@@ -110,7 +116,7 @@ impl Link {
         let doing = self.doing(&command);
         let database = self.database(db);
         let sent = database.run_command(command);
-        let sent = async { Ok(sent.await.map_err(|error| self.explain(error))) };
+        let sent = async { Ok(sent.await.map_err(|error| self.hosts.explain(error))) };
         let tell = || {
             let why = self.hosts.why();
             tracing::warn!(server = %self.endpoint, why, "waiting for the server");

@@ -82,7 +82,17 @@ async fn history(scene: &mut Scene) -> (Vec<Part>, Vec<Made>) {
         let before = parts.last().expect("some").clone();
         let words = kind.happen(scene, &before).await;
         // Two of them add to the part before they break it.
-        let second = scene.followed_to().await.moment();
+        let end = scene.followed_to().await.moment();
+        let second = match kind {
+            Break::Restored => {
+                // Whoever closed the log saw all of that second: the gap begins behind it.
+                let marks: Vec<i32> = (1..=before.marks.len() as i32 + 1).collect();
+                assert_eq!(scene.restored(&scene.cli, end).await, marks, "before the restore");
+                scene.next_second().await;
+                scene.now()
+            }
+            _ => end,
+        };
         let gap = Made { kind, words, second };
         // Nobody has backed up since: the gap is known as soon as somebody asks for the log to be stored.
         scene.next_second().await;

@@ -116,6 +116,11 @@ impl Scene {
         head
     }
 
+    /// The second that it is.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.ground.clock.now().as_second()).expect("a moment")
+    }
+
     async fn later_than(&self, at: OpTime) {
         wait_for("the next second", LIMIT, async || {
             self.ground.clock.now().as_second() > i64::from(at.seconds)
