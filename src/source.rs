@@ -55,11 +55,18 @@ pub trait Kind: Debug + Sync {
         task: &Task,
     ) -> Result<Vec<Extracted>>;
 
-    /// Adds to the options of a restore what it takes to do the same over what a first try left half done.
+    /// Makes of the options of a restore those that do the same over what a first try left half done, in one way of writing
+    /// them.
     fn restore_again(&self, _options: &mut Map<String, Value>) {}
 
-    /// Whether a restore with these options brings all of a backup, under its own names.
-    fn restores_all(&self, _options: &Map<String, Value>) -> bool {
+    /// Whether nothing is left of what a restore with the options `before` wrote once one with `options` is done, though they are
+    /// not the same.
+    fn makes_up(
+        &self,
+        _options: &Map<String, Value>,
+        _before: &Map<String, Value>,
+        _is_same_moment: bool,
+    ) -> bool {
         true
     }
 
@@ -270,6 +277,7 @@ impl RestorePlan {
     /// A confirmation says which things may go, not how much is in them: who confirms that a collection goes knows that
     /// somebody may write to it until then, and on a target that is written to, a hash of counts would be stale before it is
     /// typed, so that nothing could be confirmed. What is there only since is another thing, and nobody has said that it may go.
+    /// Users and roles, and function libraries, go as a whole.
     pub fn hash(&self) -> String {
         let covered = json!([self.backup, self.at, self.target.id, self.actions, self.spec, self.at_stake]);
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, covered.to_string().as_bytes());

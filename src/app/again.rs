@@ -32,7 +32,9 @@ impl App {
         }
         let mut asked: Asked = serde_json::from_value(order.params.clone()).ok()?;
         let target = order.source.as_ref()?;
-        if let Some(kind) = self.target(target).ok().and_then(|system| self.kind(system.kind())) {
+        // One that this configuration does not name is of the kind of what goes into it.
+        let system = self.target(target).ok().or_else(|| self.source(&asked.backup.source).ok());
+        if let Some(kind) = system.and_then(|system| self.kind(system.kind())) {
             kind.restore_again(&mut asked.options);
         }
         let mut words = vec!["tidekeeper".to_owned(), "restore".to_owned()];

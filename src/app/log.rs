@@ -132,13 +132,22 @@ impl Log {
         chain::gaps(&self.timelines)
     }
 
+    /// What is wrong with the newest timeline, if it cannot be read.
+    pub fn unreadable(&self) -> Option<String> {
+        let newest = self.timelines.last()?;
+        newest.problem().map(|problem| format!("timeline {} cannot be read: {problem}", newest.id))
+    }
+
     /// In one line, from when to when it can be restored.
     pub fn summary(&self) -> String {
         let source = &self.source;
         let Some((newest, older)) = self.windows.split_last() else {
-            return format!(
-                "{source} cannot be restored to any second yet: no good backup is in its timeline"
-            );
+            return match self.unreadable() {
+                Some(problem) => format!("{source} cannot be restored to any second: {problem}"),
+                None => format!(
+                    "{source} cannot be restored to any second yet: no good backup is in its timeline"
+                ),
+            };
         };
         let span = |window: &Window| match [self.text(window.from), self.text(window.to)] {
             [from, to] if from == to => format!("to {from} alone, the moment of backup {}", window.base),

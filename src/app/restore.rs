@@ -12,7 +12,9 @@ use crate::config::SourceName;
 use crate::engine::Engine;
 use crate::engine::work::{Action, Attempt, Done, Grade, Order, Work};
 use crate::error::{Error, Kind, Result};
-use crate::source::{Check, Finding, RestorePlan, Restored, Target, Wish, kind_of_blockers};
+use crate::source::{
+    Check, Finding, Kind as SourceKind, RestorePlan, Restored, Target, Wish, kind_of_blockers,
+};
 use crate::task::Task;
 use crate::vault::layout::BackupRef;
 use crate::vault::layout::log::{Position, TimelineId};
@@ -146,24 +148,28 @@ impl Restore {
                 error.hint_first("the target holds all of the backup, and was not compared")
             })?,
         };
-        self.settle(attempt).await;
+        if checks.iter().all(|check| check.passed) {
+            self.settle(attempt).await;
+        }
         let mut done = done(&plan, &restored, &checks);
         done.summary.extend(anew.iter().map(|anew| format!("; {anew}")));
         Ok(done)
     }
 
-    /// What the target holds counts again. All of a backup makes up for whatever was left half done before; a selection only for
-    /// the same selection of the same moment.
+    /// What the target holds counts again, as does what others like it had left half done.
     async fn settle(&self, attempt: &Attempt) {
         let kind = self.app.target(&self.target).ok().and_then(|system| self.app.kind(system.kind()));
-        let asked = |params: &Params| {
+        let options = |params: &Params| {
             let mut options = params.options.clone();
             kind.inspect(|kind| kind.restore_again(&mut options));
-            (params.backup.clone(), params.at, options)
+            options
         };
         let makes_up = |order: &Order| {
-            let is_same = parse(order).is_ok_and(|(_, params)| asked(&params) == asked(&self.params));
-            is_same || kind.is_some_and(|kind| kind.restores_all(&self.params.options))
+            let Ok((_, before)) = parse(order) else { return false };
+            let is_same_moment = (&before.backup, before.at) == (&self.params.backup, self.params.at);
+            let (ours, theirs) = (options(&self.params), options(&before));
+            let all = |kind: &dyn SourceKind| kind.makes_up(&ours, &theirs, is_same_moment);
+            (is_same_moment && ours == theirs) || kind.is_some_and(all)
         };
         if let Err(error) = attempt.settle(&self.target, makes_up).await {
             tracing::warn!(run = %attempt.run, %error, "it is not written down that the target counts again");

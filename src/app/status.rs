@@ -78,6 +78,10 @@ impl Facts<'_> {
             |window| format!("it is stored up to {}", window.to),
         );
         let (what, advice) = match (self.following, self.log, &view.window) {
+            // The follower believes in its recovery only after a while; what is stored tells earlier.
+            (Some(Following { since, error: Some(_) }), Some(log), _) if is_heard_since(log, *since) => {
+                return None;
+            }
             (Some(Following { since, error: Some(error) }), ..) => (
                 format!("its log is not followed since {}: {}; {stored}", to_second(*since), error.message),
                 error.hint.clone().unwrap_or_else(|| "it is tried again by itself".to_owned()),
@@ -121,6 +125,12 @@ impl Facts<'_> {
     /// done about it any more, and `tidekeeper timeline` still draws it.
     fn no_base(&self, source: &SourceName) -> Option<Advice> {
         let log = self.log.filter(|log| !is_ahead(log))?;
+        if let Some(problem) = log.unreadable().filter(|_| log.end().is_none()) {
+            let advice = format!(
+                "`tidekeeper scrub` tells what else is damaged; `tidekeeper backup {source}` begins another window"
+            );
+            return Some(Advice { what: problem, advice });
+        }
         let newest = log.windows.iter().map(|window| window.from).max();
         // Of several the oldest says all: nothing behind it comes back.
         let gap = log.gaps().into_iter().find(|gap| newest.is_none_or(|from| from < gap.before));
@@ -139,6 +149,12 @@ impl Facts<'_> {
         };
         Some(Advice { what, advice: format!("take one: `tidekeeper backup {source}`") })
     }
+}
+
+/// Whether a record is stored that was written after this moment.
+fn is_heard_since(log: &Log, since: Timestamp) -> bool {
+    let last = log.timelines.last().and_then(|newest| stretches(newest).pop());
+    last.and_then(|stretch| log.moment(stretch.to)).is_some_and(|at| at > since)
 }
 
 /// Whether a good backup lies behind what is stored of the log that is open: it begins a window once the log is stored that far.

@@ -56,15 +56,16 @@ pub async fn run(args: Args, context: &Context) -> Result<Outcome> {
     let is_damage = |line: &Value| DAMAGES.contains(&document::text(line, "/finding"));
     let damaged = document::items(&document, "/findings").iter().any(is_damage);
     let failed = document::items(&document, "/repairs").iter().any(|repair| failure(repair).is_some());
-    let text = text(&document, args.repair, &context.look);
+    let text = text(&document, &args, &context.look);
     let code = if damaged { DAMAGE } else { u8::from(failed) };
     Ok(Outcome::done(document, text).exit(code))
 }
 
-fn text(document: &Value, repaired: bool, look: &Look) -> String {
+fn text(document: &Value, args: &Args, look: &Look) -> String {
     let findings = document::items(document, "/findings");
     if findings.is_empty() {
-        return "nothing is damaged, and nothing is left over\n".to_owned();
+        let how_far = if args.deep { "" } else { ", by names and sizes; `--deep` reads the bytes" };
+        return format!("nothing is damaged, and nothing is left over{how_far}\n");
     }
     let mut table = Table::new(["FINDING", "WHERE", "WHAT", "THEN"]);
     for line in findings {
@@ -78,7 +79,7 @@ fn text(document: &Value, repaired: bool, look: &Look) -> String {
         ]);
     }
     let mut shown = table.show(look);
-    if repaired {
+    if args.repair {
         let repairs = document::items(document, "/repairs");
         let failures: Vec<&str> = repairs.iter().filter_map(failure).collect();
         shown.push_str(&format!("{} repairs, {} failed\n", repairs.len(), failures.len()));

@@ -187,12 +187,15 @@ impl Engine {
             return Err(Error::new(Kind::NotFound, doing(), "there is no such run")
                 .hint("`tidekeeper runs` lists them"));
         }
-        if record.state(self.clock().now()).is_over() && !record.cancelled {
+        if record.state(self.clock().now()).is_over() {
+            // Also one that ended because it was cancelled before.
             if self.give_up(run, principal).await? {
                 return Ok(());
             }
-            return Err(Error::new(Kind::Conflict, doing(), "it is over already")
-                .hint(format!("`tidekeeper runs show {run}` tells what came of it")));
+            if !record.cancelled {
+                return Err(Error::new(Kind::Conflict, doing(), "it is over already")
+                    .hint(format!("`tidekeeper runs show {run}` tells what came of it")));
+            }
         }
         request::cancel(&self.0.vault, run, principal).await?;
         if let Some(active) = self.active().get(run) {

@@ -10,7 +10,7 @@ use super::{Engine, ledger, recovery};
 use crate::config::SourceName;
 use crate::error::Result;
 use crate::vault::Vault;
-use crate::vault::decide::read_json;
+use crate::vault::decide::{read_json, set_aside};
 use crate::vault::layout::claims::{CLAIMS, ClaimNote, claim_of};
 use crate::vault::store::{Key, list_all};
 
@@ -79,12 +79,17 @@ impl Engine {
 
     async fn touch(&self, key: &Key) -> Result<Option<Touch>> {
         let Some((_, n, _)) = claim_of(key) else { return Ok(None) };
-        let Some(claim) = read_json::<Claim>(&*self.0.vault.store, key).await? else { return Ok(None) };
-        let Some(Try { started, finished }) =
-            ledger::attempt(&self.0.vault, &claim.run, claim.attempt).await?
-        else {
-            return Ok(None);
+        let reading = async {
+            let Some(claim) = read_json::<Claim>(&*self.0.vault.store, key).await? else { return Ok(None) };
+            let attempt = ledger::attempt(&self.0.vault, &claim.run, claim.attempt).await?;
+            Ok(attempt.map(|attempt| (claim, attempt)))
         };
+        let mut unreadable = Vec::new();
+        let read = set_aside(reading.await, &mut unreadable)?.flatten();
+        for error in unreadable {
+            tracing::warn!(%error, "whether a restore came to its end cannot be told");
+        }
+        let Some((claim, Try { started, finished })) = read else { return Ok(None) };
         let under_way = finished.is_none() && !recovery::is_gone(self, &started).await?;
         let ended = finished.map(|finished| finished.outcome);
         Ok(Some(Touch { claim, order: started.order, under_way, ended, n }))

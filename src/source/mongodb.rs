@@ -93,10 +93,24 @@ impl Kind for MongoDb {
     /// Collections that are there are in the way unless they are dropped.
     fn restore_again(&self, options: &mut Map<String, Value>) {
         options.insert("drop".to_owned(), Value::Bool(true));
+        // How fast it is done changes nothing.
+        options.remove("workers");
+        for name in ["include", "rename"] {
+            if let Some(one) = options.get_mut(name).filter(|given| given.is_string()) {
+                *one = Value::Array(vec![one.take()]);
+            }
+        }
     }
 
-    fn restores_all(&self, options: &Map<String, Value>) -> bool {
-        !["include", "rename"].iter().any(|name| options.contains_key(*name))
+    /// What is there under names that the backup does not have stays: of another backup, or renamed.
+    fn makes_up(
+        &self,
+        options: &Map<String, Value>,
+        before: &Map<String, Value>,
+        is_same_moment: bool,
+    ) -> bool {
+        let is_whole = !["include", "rename"].iter().any(|name| options.contains_key(*name));
+        is_whole && is_same_moment && !before.contains_key("rename")
     }
 
     fn framing(&self) -> Framing {

@@ -74,7 +74,7 @@ impl Kind for Redis {
         }
     }
 
-    fn restores_all(&self, options: &Map<String, Value>) -> bool {
+    fn makes_up(&self, options: &Map<String, Value>, _: &Map<String, Value>, _: bool) -> bool {
         !options.contains_key("keys")
     }
 

@@ -181,7 +181,7 @@ impl Engine {
             None => "restore into it anew".to_owned(),
         };
         let advice = format!(
-            "{end}; until then backups of what is there are `suspect`. If it is to stay as it is: `tidekeeper runs cancel {run}`"
+            "{end}; until then a backup of that system is `suspect`. If it is to stay as it is: `tidekeeper runs cancel {run}`"
         );
         Advice { what, advice }
     }
@@ -304,7 +304,9 @@ impl Facts<'_> {
             view.last_run.as_ref().filter(|run| !view.unsettled.contains(&run.run)).and_then(ended_badly),
         );
         let mut say = |what: String, advice: String| problems.push(Advice { what, advice });
-        if let Some(last) = view.last_backup.as_ref().filter(|last| last.status == Some(Status::Suspect)) {
+        let suspect = view.last_backup.as_ref().filter(|last| last.status == Some(Status::Suspect));
+        // Beside a restore that is half done there is one thing to do.
+        if let Some(last) = suspect.filter(|_| self.half.is_empty()) {
             let advice = format!("compare it; if it is right: `tidekeeper accept {}`", last.backup);
             say(format!("backup {} is suspect", last.backup), advice);
         }

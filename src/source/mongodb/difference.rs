@@ -180,8 +180,11 @@ impl Table<'_> {
         }
         let extra = (found + difference.missing.count).saturating_sub(expected);
         if extra > 0 {
-            let all =
-                RawDocumentBuf::try_from(&doc! { "find": &self.of.collection, "projection": { "_id": 1 } });
+            let mut find = doc! { "find": &self.of.collection, "projection": { "_id": 1 } };
+            if self.raw {
+                find.insert("rawData", true);
+            }
+            let all = RawDocumentBuf::try_from(&find);
             let all = all.map_err(|cause| Error::new(Kind::Internal, "asking for documents", cause))?;
             let reading = self.each(all, |id, _| {
                 if !known.may_have(id) {

@@ -317,7 +317,7 @@ fn judge<'a>(reply: &Document, batch: &'a Batch) -> Result<(Loaded, Option<There
     let errors = reply.get_array("writeErrors").unwrap_or(&none);
     for error in errors.iter().filter_map(|error| error.as_document()) {
         let why = error.get_str("errmsg").unwrap_or("it does not say why");
-        if error.get_i32("code").is_ok_and(|found| found == code::DUPLICATE_KEY) {
+        if error.get("code").and_then(number) == Some(i64::from(code::DUPLICATE_KEY)) {
             let index = error.get("index").and_then(number).and_then(|index| usize::try_from(index).ok());
             let document = index.and_then(|index| batch.documents.get(index));
             let document = document.ok_or_else(|| Error::new(Kind::Protocol, "inserting a batch", why))?;

@@ -1,5 +1,6 @@
 //! A restore that began to write and did not come to its end: what there is to see, what backups are worth, what ends it.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,9 +16,16 @@ use tidekeeper::vault::manifest::Status;
 
 use super::stage::Stage;
 
-/// A stage with a backup, a minute of words and some rest, and a restore to that rest, into the source, that died when it had
+/// How a restore comes to no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fall {
+    Killed,
+    Cancelled,
+}
+
+/// A stage with a backup, a minute of words and some rest, and a restore to that rest, into the source, that fell when it had
 /// begun to write.
-async fn half_restored(name: &str) -> (Stage, RestoreWish, RunId) {
+async fn half_restored(name: &str, fall: Fall) -> (Stage, RestoreWish, RunId) {
     let mut stage = Stage::new(name);
     stage.flow(5).await;
     assert_eq!(stage.back_up().await.outcome, End::Succeeded);
@@ -41,13 +49,20 @@ async fn half_restored(name: &str) -> (Stage, RestoreWish, RunId) {
         };
         engine.have_done(&ask, Duration::from_secs(700)).await
     };
+    let mut restore = pin!(restore);
     tokio::select! {
         biased;
-        _ = restore => panic!("it takes longer"),
+        _ = &mut restore => panic!("it takes longer"),
         () = stage.flow(20) => {}
     }
     let status = view(&stage).await;
     assert!(status.unsettled.is_empty(), "it is under way: {status:?}");
+    if fall == Fall::Cancelled {
+        let touches = stage.engine.unsettled().await.unwrap();
+        stage.engine.cancel(&touches[0].claim.run, "ada").await.unwrap();
+        let (_, record) = stage.meanwhile(restore).await.unwrap();
+        assert_eq!(record.finished().map(|finished| finished.outcome), Some(End::Cancelled));
+    }
     stage.kill("command");
     stage.flow(70).await;
     let status = view(&stage).await;
@@ -71,7 +86,7 @@ fn command(name: &str, at: Timestamp) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn no_backup_counts_until_it_is_done_again() {
-    let (mut stage, wish, run) = half_restored("brook-half").await;
+    let (mut stage, wish, run) = half_restored("brook-half", Fall::Killed).await;
     let good = view(&stage).await.last_good.unwrap();
     let again = command("brook-half", wish.at.unwrap());
     let status = view(&stage).await;
@@ -107,10 +122,20 @@ async fn no_backup_counts_until_it_is_done_again() {
 
 #[tokio::test(start_paused = true)]
 async fn or_until_it_is_given_up() {
-    let (mut stage, _, run) = half_restored("brook-given-up").await;
+    for (name, fall) in [("brook-given-up", Fall::Killed), ("brook-cancelled", Fall::Cancelled)] {
+        given_up(name, fall).await;
+    }
+}
+
+async fn given_up(name: &str, fall: Fall) {
+    let (mut stage, _, run) = half_restored(name, fall).await;
     stage.engine.cancel(&run, "ada").await.unwrap();
     assert!(view(&stage).await.unsettled.is_empty());
     assert_eq!(stage.back_up().await.status, Some(Grade::Succeeded));
-    let again = stage.engine.cancel(&run, "ada").await.unwrap_err();
-    assert_eq!(again.kind(), Kind::Conflict, "{again}");
+    let again = stage.engine.cancel(&run, "ada").await;
+    assert_eq!(
+        again.err().map(|error| error.kind()),
+        Some(Kind::Conflict),
+        "there is nothing left to give up"
+    );
 }
