@@ -154,6 +154,7 @@ async fn a_restore_over_a_line_that_breaks_is_whole_or_says_so() {
                 "{cut:?}, seed {seed}: {error:?}"
             );
             assert!(words.contains("127.0.0.1:"), "{cut:?}, seed {seed}: it does not say to whom: {words}");
+            scene.target.at_rest().await;
             scene.restore(&scene.task()).await.expect("nothing disturbs it");
         }
         let found = state(&brought).await;

@@ -388,6 +388,7 @@ async fn killed_and_begun_again_it_ends_the_same() {
             done = restore(&stage, &target, &backup, json!({ "drop": true })) => panic!("{done:?} before it was killed"),
             () = killed => {}
         }
+        server.at_rest().await;
     }
     let target = target(&server);
     restore(&stage, &target, &backup, json!({ "drop": true })).await.expect("it restores");

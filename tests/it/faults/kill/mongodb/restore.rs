@@ -165,6 +165,7 @@ async fn a_restore_that_was_killed_and_started_again_ends_the_same() {
     assert_eq!(expected.len(), 3);
     for point in POINTS {
         scene.killed_at(point).await;
+        scene.target.at_rest().await;
         // What the dead one has brought is in the way now, so that the plan is another.
         let hash = scene.planned().await;
         scene.cli.run(&[&scene.args()[..], &["--confirm", &hash]].concat()).await.exits(0);
