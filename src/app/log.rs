@@ -10,7 +10,7 @@ use crate::source;
 use crate::vault::catalog::Row;
 use crate::vault::layout::BackupRef;
 use crate::vault::layout::log::Position;
-use crate::vault::timeline::chain::{self, Base, Gap, Window};
+use crate::vault::timeline::chain::{self, Base, Gap, Stretch, Window};
 use crate::vault::timeline::{self, Timeline};
 
 /// What the vault holds of a source's log.
@@ -109,12 +109,16 @@ impl Log {
     /// before a gap.
     pub fn end(&self) -> Option<(BackupRef, Position)> {
         let (newest, window) = (self.timelines.last()?, self.windows.last()?);
-        let reached = chain::stretches(newest).pop()?.to;
-        if newest.end != Ok(None) || newest.id != window.timeline || window.to != reached {
+        if newest.end != Ok(None) || newest.id != window.timeline || window.to != self.reached()?.to {
             return None;
         }
         let (base, _) = chain::base_for(&self.timelines, &self.bases, window.to)?;
         Some((base.backup.clone(), window.to))
+    }
+
+    /// The last unbroken part of the newest timeline.
+    pub fn reached(&self) -> Option<Stretch> {
+        chain::stretches(self.timelines.last()?).pop()
     }
 
     /// When the record at a position was written.

@@ -8,7 +8,6 @@ use crate::engine::Engine;
 use crate::engine::followers::Following;
 use crate::engine::views::source::{Advice, SourceView, StatusView};
 use crate::error::Result;
-use crate::vault::timeline::chain::stretches;
 use crate::vault::timeline::writer::Bounds;
 
 /// So many times the age at which a segment is closed may pass before somebody should look: one time is as it should be, and
@@ -153,14 +152,13 @@ impl Facts<'_> {
 
 /// Whether a record is stored that was written after this moment.
 fn is_heard_since(log: &Log, since: Timestamp) -> bool {
-    let last = log.timelines.last().and_then(|newest| stretches(newest).pop());
-    last.and_then(|stretch| log.moment(stretch.to)).is_some_and(|at| at > since)
+    log.reached().and_then(|stretch| log.moment(stretch.to)).is_some_and(|at| at > since)
 }
 
 /// Whether a good backup lies behind what is stored of the log that is open: it begins a window once the log is stored that far.
 fn is_ahead(log: &Log) -> bool {
-    let open = log.timelines.last().filter(|newest| newest.end == Ok(None));
-    let Some(reached) = open.and_then(|open| stretches(open).pop()) else { return false };
+    let is_open = log.timelines.last().is_some_and(|newest| newest.end == Ok(None));
+    let Some(reached) = log.reached().filter(|_| is_open) else { return false };
     log.bases.iter().any(|base| base.good && base.identity == reached.identity && base.position > reached.to)
 }
 

@@ -122,18 +122,18 @@ impl Stage {
 
     /// Has the daemon do it.
     pub async fn run(&mut self, order: Order) -> Finished {
-        let ask = Ask {
-            principal: "ada".to_owned(),
-            route: "test".to_owned(),
-            idempotency: None,
-            body: Value::Null,
-            order,
-            deadline: Duration::from_secs(600),
-        };
         let engine = self.engine.clone();
-        let done =
-            self.meanwhile(async move { engine.have_done(&ask, Duration::from_secs(700)).await }).await;
-        done.unwrap().1.finished().expect("it is over").clone()
+        self.meanwhile(async move { done(&engine, order).await }).await
+    }
+
+    /// A restore into the source that a process of its own does, and how that ends.
+    pub fn commanded(&self, id: &str, wish: &RestoreWish) -> impl Future<Output = Finished> + use<> {
+        let ((app, engine), wish) = (self.process(id), wish.clone());
+        async move {
+            let task = app.task("order", Duration::from_secs(600));
+            let order = app.restore_order(&wish, &engine, &task).await.unwrap();
+            done(&engine, order).await
+        }
     }
 
     pub async fn back_up(&mut self) -> Finished {
@@ -171,6 +171,20 @@ impl Stage {
         let order = self.meanwhile(ordered).await.expect("a moment that can be had");
         self.run(order).await
     }
+}
+
+/// Has an engine see to it that an order is done.
+async fn done(engine: &Engine, order: Order) -> Finished {
+    let ask = Ask {
+        principal: "ada".to_owned(),
+        route: "test".to_owned(),
+        idempotency: None,
+        body: Value::Null,
+        order,
+        deadline: Duration::from_secs(600),
+    };
+    let (_, record) = engine.have_done(&ask, Duration::from_secs(700)).await.unwrap();
+    record.finished().expect("it is over").clone()
 }
 
 fn process(

@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tidekeeper::app::{Destination, RestoreWish};
 use tidekeeper::clock::Clock;
-use tidekeeper::engine::request::Ask;
 use tidekeeper::engine::run::{End, Finished};
 use tidekeeper::engine::work::{Action, Order};
 use tidekeeper::error::Kind;
@@ -300,21 +299,8 @@ async fn a_restore_into_the_source_ends_its_timeline() {
 
 /// A command restores into the source, while the daemon follows it and others go on writing.
 async fn restored_by_a_command(stage: &mut Stage, at: Timestamp) -> Finished {
-    let (app, engine) = stage.process("command");
     let wish = RestoreWish { target: None, ..stage.wish(at) };
-    let work = async move {
-        let task = app.task("order", Duration::from_secs(600));
-        let order = app.restore_order(&wish, &engine, &task).await.unwrap();
-        let ask = Ask {
-            principal: "ada".to_owned(),
-            route: "test".to_owned(),
-            idempotency: None,
-            body: serde_json::Value::Null,
-            order,
-            deadline: Duration::from_secs(600),
-        };
-        engine.have_done(&ask, Duration::from_secs(700)).await.unwrap().1.finished().unwrap().clone()
-    };
+    let work = stage.commanded("command", &wish);
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {

@@ -4,10 +4,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
 use tidekeeper::app::RestoreWish;
 use tidekeeper::clock::Clock;
-use tidekeeper::engine::request::Ask;
 use tidekeeper::engine::run::{End, Finished, RunId};
 use tidekeeper::engine::views::source::SourceView;
 use tidekeeper::engine::work::Grade;
@@ -34,21 +32,7 @@ async fn half_restored(name: &str, fall: Fall) -> (Stage, RestoreWish, RunId) {
     stage.bed.slow_restores(Duration::from_secs(100));
     let at = stage.clock.now() - SignedDuration::from_secs(5);
     let wish = RestoreWish { target: None, ..stage.wish(at) };
-    let (app, engine) = stage.process("command");
-    let ours = wish.clone();
-    let restore = async move {
-        let task = app.task("order", Duration::from_secs(600));
-        let order = app.restore_order(&ours, &engine, &task).await.unwrap();
-        let ask = Ask {
-            principal: "ada".to_owned(),
-            route: "test".to_owned(),
-            idempotency: None,
-            body: Value::Null,
-            order,
-            deadline: Duration::from_secs(600),
-        };
-        engine.have_done(&ask, Duration::from_secs(700)).await
-    };
+    let restore = stage.commanded("command", &wish);
     let mut restore = pin!(restore);
     tokio::select! {
         biased;
@@ -60,8 +44,7 @@ async fn half_restored(name: &str, fall: Fall) -> (Stage, RestoreWish, RunId) {
     if fall == Fall::Cancelled {
         let touches = stage.engine.unsettled().await.unwrap();
         stage.engine.cancel(&touches[0].claim.run, "ada").await.unwrap();
-        let (_, record) = stage.meanwhile(restore).await.unwrap();
-        assert_eq!(record.finished().map(|finished| finished.outcome), Some(End::Cancelled));
+        assert_eq!(stage.meanwhile(restore).await.outcome, End::Cancelled);
     }
     stage.kill("command");
     stage.flow(70).await;
